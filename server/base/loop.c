@@ -1,0 +1,184 @@
+#include "base/loop.h"
+
+#include "base/alloc.h"
+
+#include <assert.h>
+#include <event2/event.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+struct deferred {
+    void (*fn)(void *arg);
+    void *arg;
+};
+
+struct loop {
+    struct event_base *events;
+    struct event *mail;      /* eventfd readable: letters wait */
+    struct event *turn_end;  /* zero timer: runs the deferred calls */
+    int wake_fd;
+    _Atomic(struct letter *) mailbox; /* newest first */
+    atomic_bool stopping;
+    struct deferred *deferred;
+    size_t deferred_count, deferred_cap;
+};
+
+static void deliver_mail(struct loop *loop)
+{
+    struct letter *newest = atomic_exchange_explicit(&loop->mailbox, NULL, memory_order_acquire);
+    struct letter *oldest = NULL;
+
+    while (newest != NULL) {
+        struct letter *next = newest->next;
+
+        newest->next = oldest;
+        oldest = newest;
+        newest = next;
+    }
+    while (oldest != NULL) {
+        struct letter *next = oldest->next; /* deliver() may free it */
+
+        oldest->deliver(oldest);
+        oldest = next;
+    }
+}
+
+static void on_mail(evutil_socket_t fd, short what, void *arg)
+{
+    struct loop *loop = arg;
+    uint64_t count;
+
+    (void)what;
+    if (read(fd, &count, sizeof(count)) < 0)
+        return;
+    deliver_mail(loop);
+    if (atomic_load(&loop->stopping))
+        event_base_loopbreak(loop->events);
+}
+
+/* Calls made while these run are deferred to the next round of this same drain. */
+static void run_deferred(struct loop *loop)
+{
+    while (loop->deferred_count > 0) {
+        struct deferred *batch = loop->deferred;
+        size_t count = loop->deferred_count;
+
+        loop->deferred = NULL;
+        loop->deferred_count = loop->deferred_cap = 0;
+        for (size_t i = 0; i < count; i++)
+            batch[i].fn(batch[i].arg);
+        free(batch);
+    }
+}
+
+static void on_turn_end(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    run_deferred(arg);
+}
+
+struct loop *loop_new(void)
+{
+    struct loop *loop = xcalloc(1, sizeof(*loop));
+
+    loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    loop->events = event_base_new();
+    if (loop->wake_fd < 0 || loop->events == NULL)
+        goto fail;
+    loop->mail = event_new(loop->events, loop->wake_fd, EV_READ | EV_PERSIST, on_mail, loop);
+    loop->turn_end = event_new(loop->events, -1, 0, on_turn_end, loop);
+    if (loop->mail == NULL || loop->turn_end == NULL || event_add(loop->mail, NULL) < 0)
+        goto fail;
+    return loop;
+fail:
+    loop_free(&loop);
+    return NULL;
+}
+
+void loop_run(struct loop *loop)
+{
+    if (!atomic_load(&loop->stopping))
+        event_base_loop(loop->events, EVLOOP_NO_EXIT_ON_EMPTY);
+    deliver_mail(loop);
+    run_deferred(loop);
+}
+
+static void wake(struct loop *loop)
+{
+    uint64_t one = 1;
+    ssize_t written = write(loop->wake_fd, &one, sizeof(one));
+
+    (void)written; /* EAGAIN means that a wake-up is pending already */
+}
+
+void loop_stop(struct loop *loop)
+{
+    atomic_store(&loop->stopping, true);
+    wake(loop);
+}
+
+void loop_free(struct loop **where)
+{
+    struct loop *loop = *where;
+
+    *where = NULL;
+    if (loop == NULL)
+        return;
+    if (loop->events != NULL) {
+        deliver_mail(loop);
+        run_deferred(loop);
+    }
+    if (loop->mail != NULL)
+        event_free(loop->mail);
+    if (loop->turn_end != NULL)
+        event_free(loop->turn_end);
+    if (loop->events != NULL)
+        event_base_free(loop->events);
+    if (loop->wake_fd >= 0)
+        close(loop->wake_fd);
+    free(loop->deferred);
+    free(loop);
+}
+
+struct event_base *loop_events(struct loop *loop)
+{
+    return loop->events;
+}
+
+void loop_defer(struct loop *loop, void (*fn)(void *arg), void *arg)
+{
+    static const struct timeval now = {0, 0};
+
+    if (loop->deferred_count == loop->deferred_cap) {
+        loop->deferred_cap = loop->deferred_cap ? 2 * loop->deferred_cap : 8;
+        loop->deferred = xrealloc(loop->deferred, loop->deferred_cap * sizeof(*loop->deferred));
+    }
+    loop->deferred[loop->deferred_count++] = (struct deferred){fn, arg};
+    /* A zero timer and not event_active(): that one, from inside a callback, starves I/O. */
+    if (loop->deferred_count == 1)
+        event_add(loop->turn_end, &now);
+}
+
+void loop_post(struct loop *loop, struct letter *letter)
+{
+    struct letter *head = atomic_load_explicit(&loop->mailbox, memory_order_relaxed);
+
+    do
+        letter->next = head;
+    while (!atomic_compare_exchange_weak_explicit(&loop->mailbox, &head, letter,
+                                                  memory_order_release, memory_order_relaxed));
+    if (head == NULL)
+        wake(loop);
+}
+
+uint64_t clock_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
