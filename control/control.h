@@ -174,7 +174,8 @@ struct stream;
 struct stream_events {
     /* Messages wait; take them with stream_next(). Called again only after stream_next() has returned NULL. */
     void (*readable)(void *owner);
-    /* stream_send() may be called again after it returned false. */
+    /* stream_send() may be called again after it returned false; or all that was queued has passed the policy's window, so that
+     * stream_taken() has news. */
     void (*writable)(void *owner);
     /* The policy's side ended; after the last message was taken. ANSWERED: status OK. Once; free with stream_close(). `why`:
      * clean text for the log. */

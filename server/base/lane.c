@@ -13,11 +13,12 @@ struct lane_message {
     uint8_t data[];
 };
 
-void lane_init(struct lane *lane, lane_fn *run, void *owner, size_t max_messages,
-               size_t max_bytes)
+void lane_init(struct lane *lane, lane_fn *run, lane_pressure_fn *pressure, void *owner,
+               size_t max_messages, size_t max_bytes)
 {
     *lane = (struct lane){
         .run = run,
+        .pressure = pressure,
         .owner = owner,
         .max_messages = max_messages,
         .max_bytes = max_bytes,
@@ -31,26 +32,35 @@ static void message_free(struct lane_message *message)
     free(message);
 }
 
+bool lane_is_full(const struct lane *lane)
+{
+    return lane->messages >= lane->max_messages || lane->bytes >= lane->max_bytes;
+}
+
 static void take_head(struct lane *lane, struct lane_message *head)
 {
+    bool was_full = lane_is_full(lane);
+
     STAILQ_REMOVE_HEAD(&lane->waiting, link);
     lane->messages--;
     lane->bytes -= head->len;
+    if (was_full && !lane_is_full(lane))
+        lane->pressure(lane->owner, false);
 }
 
-bool lane_push(struct lane *lane, uint8_t type, struct bytes message)
+void lane_push(struct lane *lane, uint8_t type, struct bytes message)
 {
     struct lane_message *copy;
+    bool was_full;
 
     if (!lane->busy) {
         assert(STAILQ_EMPTY(&lane->waiting));
         lane->busy = true;
         if (lane->run(lane->owner, type, message) == LANE_DONE)
             lane->busy = false;
-        return true;
+        return;
     }
-    if (lane->messages >= lane->max_messages || message.len > lane->max_bytes - lane->bytes)
-        return false;
+    was_full = lane_is_full(lane);
     copy = xmalloc(sizeof(*copy) + message.len);
     copy->type = type;
     copy->len = message.len;
@@ -59,7 +69,8 @@ bool lane_push(struct lane *lane, uint8_t type, struct bytes message)
     STAILQ_INSERT_TAIL(&lane->waiting, copy, link);
     lane->messages++;
     lane->bytes += message.len;
-    return true;
+    if (!was_full && lane_is_full(lane))
+        lane->pressure(lane->owner, true);
 }
 
 void lane_resume(struct lane *lane)

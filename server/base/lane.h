@@ -16,9 +16,12 @@ enum lane_step {
 
 /* The message is borrowed until this returns. */
 typedef enum lane_step lane_fn(void *owner, uint8_t type, struct bytes message);
+/* The lane has become full (stop reading from the peer now) or has room again. */
+typedef void lane_pressure_fn(void *owner, bool full);
 
 struct lane {
     lane_fn *run;
+    lane_pressure_fn *pressure;
     void *owner;
     bool busy; /* the head waits, or runs right now */
     size_t max_messages, max_bytes;
@@ -26,13 +29,13 @@ struct lane {
     STAILQ_HEAD(, lane_message) waiting;
 };
 
-void lane_init(struct lane *lane, lane_fn *run, void *owner, size_t max_messages,
-               size_t max_bytes);
-/* Runs the message now if nothing is before it (without copying it), else keeps a copy. False: the lane is full,
- * and its owner should close the connection. */
-bool lane_push(struct lane *lane, uint8_t type, struct bytes message);
+void lane_init(struct lane *lane, lane_fn *run, lane_pressure_fn *pressure, void *owner,
+               size_t max_messages, size_t max_bytes);
+/* Runs the message now if nothing is before it (without copying it), else keeps a copy. */
+void lane_push(struct lane *lane, uint8_t type, struct bytes message);
 /* The head's decision is in: goes on with what waits. Never from inside run(). */
 void lane_resume(struct lane *lane);
+bool lane_is_full(const struct lane *lane);
 bool lane_is_idle(const struct lane *lane);
 /* Forgets what waits; what has been copied is zeroed, since it may hold a password. Also legal inside run(). */
 void lane_clear(struct lane *lane);
