@@ -1,0 +1,257 @@
+/* The lane of USERAUTH requests (RFC 4252 section 5). */
+#include "auth/internal.h"
+
+#include "base/alloc.h"
+#include "base/log.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LANE_MAX_MESSAGES 8
+#define LANE_MAX_BYTES    65536
+
+const struct auth_method auth_methods[] = {
+    {"publickey", "publickey-hostbound-v00@openssh.com", POLICY__AUTH_METHOD__AUTH_METHOD_PUBLICKEY,
+     RPC_PUBLIC_KEY_AUTH_SUPPORTED, publickey_run},
+    {"password", NULL, POLICY__AUTH_METHOD__AUTH_METHOD_PASSWORD, RPC_PASSWORD_AUTH_SUPPORTED,
+     password_run},
+};
+const size_t auth_methods_count = sizeof(auth_methods) / sizeof(auth_methods[0]);
+
+static const struct auth_method *method_by_name(struct bytes name)
+{
+    for (size_t i = 0; i < auth_methods_count; i++) {
+        const struct auth_method *method = &auth_methods[i];
+
+        if (bytes_are(name, method->name) || (method->alias && bytes_are(name, method->alias)))
+            return method;
+    }
+    return NULL;
+}
+
+static void request_clear(struct auth_request *request)
+{
+    free(request->user);
+    buf_clear(&request->name);
+    buf_clear_secret(&request->rest);
+    public_key_free(&request->key);
+    *request = (struct auth_request){0};
+}
+
+void auth_fault(struct auth *auth, uint32_t code, const char *reason)
+{
+    if (auth->state == AUTH_FAULTY)
+        return;
+    auth->state = AUTH_FAULTY;
+    decision_cancel(&auth->asking);
+    lane_clear(&auth->lane);
+    auth->events->fault(auth->owner, code, reason);
+}
+
+/* The lane is not resumed from within its own run(): a request that ended at once is found there.
+ */
+void auth_request_end(struct auth *auth)
+{
+    request_clear(&auth->request);
+    if (auth->running)
+        auth->running = false;
+    else
+        lane_resume(&auth->lane);
+}
+
+/* ---- USERAUTH_REQUEST */
+
+/* A changed name starts over; after a partial success it would mix two people's factors (RFC 4252
+ * section 5). */
+static bool take_user(struct auth *auth, const char *user)
+{
+    if (auth->begun && strcmp(asker_user(auth->asker), user) == 0)
+        return true;
+    if (auth->remaining != 0) {
+        auth_fault(auth, DISCONNECT_PROTOCOL_ERROR, "Change of user name after a partial success");
+        return false;
+    }
+    if (auth->begun)
+        grant_drop_user(auth->grant);
+    else
+        grant_begin_user(auth->grant);
+    auth->begun = false;
+    asker_set_user(auth->asker, bytes_of_string(user));
+    return true;
+}
+
+static bool parse_request(struct auth *auth, struct bytes message)
+{
+    struct reader r = reader_of(message);
+    struct bytes user = reader_string(&r);
+    struct bytes service = reader_string(&r);
+    struct bytes method = reader_string(&r);
+    struct bytes rest = reader_rest(&r);
+
+    if (!reader_end(&r)) {
+        auth_fault(auth, DISCONNECT_PROTOCOL_ERROR, "Malformed authentication request");
+        return false;
+    }
+    if (user.len > USER_NAME_MAX_BYTES || !text_is_clean(user)) {
+        auth_fault(auth, DISCONNECT_ILLEGAL_USER_NAME, "Illegal user name");
+        return false;
+    }
+    if (!bytes_are(service, "ssh-connection")) {
+        auth_fault(auth, DISCONNECT_SERVICE_NOT_AVAILABLE, "Service not available");
+        return false;
+    }
+    auth->request.user = bytes_to_string(user);
+    auth->request.method = method_by_name(method);
+    buf_put(&auth->request.name, method);
+    buf_put(&auth->request.rest, rest);
+    return true;
+}
+
+static void recv_userauth_request(struct auth *auth, struct bytes message)
+{
+    if (++auth->requests > auth->settings.max_requests) {
+        auth_fault(auth, DISCONNECT_NO_MORE_AUTH_METHODS, "Too many authentication requests");
+        return;
+    }
+    if (!parse_request(auth, message) || !take_user(auth, auth->request.user))
+        return;
+    if (auth->begun)
+        auth_dispatch(auth);
+    else
+        auth_begin(auth);
+}
+
+static enum lane_step on_lane(void *owner, uint8_t type, struct bytes message)
+{
+    struct auth *auth = owner;
+
+    (void)type;
+    if (auth->state != AUTH_SERVICE)
+        return LANE_DONE; /* success came first: later requests are ignored (RFC 4252 section 5.1)
+                           */
+    auth->running = true;
+    recv_userauth_request(auth, message);
+    if (auth->running && auth->state == AUTH_SERVICE && auth->asking != NULL) {
+        auth->running = false;
+        return LANE_WAIT;
+    }
+    auth->running = false;
+    return LANE_DONE;
+}
+
+static void on_lane_pressure(void *owner, bool full)
+{
+    struct auth *auth = owner;
+
+    if (full)
+        transport_pause(auth->transport);
+    else
+        transport_resume(auth->transport);
+}
+
+static void on_supported(void *owner, enum outcome outcome, const ProtobufCMessage *answer)
+{
+    struct auth *auth = owner;
+
+    auth->asking = NULL;
+    auth_note_support(auth, auth->request.method, outcome, answer);
+    auth_dispatch(auth);
+}
+
+void auth_dispatch(struct auth *auth)
+{
+    const struct auth_method *method = auth->request.method;
+    uint32_t bit = method ? METHOD_BIT(method->method) : 0;
+
+    if (auth->not_required) {
+        Policy__Factor factor = POLICY__FACTOR__INIT;
+
+        factor.method = POLICY__AUTH_METHOD__AUTH_METHOD_NONE;
+        auth_succeed(auth, &factor, NULL);
+    } else if (method == NULL) {
+        auth_fail(auth,
+                  bytes_are(buf_bytes(&auth->request.name), "none") ? NULL : "unknown method");
+    } else if (auth->remaining != 0 && (auth->remaining & bit) == 0) {
+        auth_fail(auth, "not among the methods that remain");
+    } else if ((auth->known & bit) == 0 && auth->remaining == 0) {
+        auth_ask_supported(auth, method, on_supported);
+    } else if (auth->remaining == 0 && (auth->offered & bit) == 0) {
+        auth_fail(auth, "method not offered");
+    } else {
+        method->run(auth);
+    }
+}
+
+/* ---- the room's door */
+
+struct auth *auth_new(struct transport *transport, struct asker *asker, struct grant *grant,
+                      const char *peer_ip, const struct auth_settings *settings,
+                      const struct auth_events *events, void *owner)
+{
+    struct auth *auth = xcalloc(1, sizeof(*auth));
+
+    auth->transport = transport;
+    auth->asker = asker;
+    auth->grant = grant;
+    auth->peer_ip = peer_ip;
+    auth->settings = *settings;
+    auth->events = events;
+    auth->owner = owner;
+    auth->started_ms = clock_ms();
+    lane_init(&auth->lane, on_lane, on_lane_pressure, auth, LANE_MAX_MESSAGES, LANE_MAX_BYTES);
+    return auth;
+}
+
+static void recv_service_request(struct auth *auth, struct bytes message)
+{
+    struct reader r = reader_of(message);
+    struct bytes service = reader_string(&r);
+    struct buf reply = {0};
+
+    if (!reader_end(&r) || !bytes_are(service, "ssh-userauth")) {
+        auth_fault(auth, DISCONNECT_SERVICE_NOT_AVAILABLE, "Service not available");
+        return;
+    }
+    buf_put_u8(&reply, MSG_SERVICE_ACCEPT);
+    buf_put_string(&reply, service);
+    transport_send(auth->transport, buf_bytes(&reply));
+    buf_clear(&reply);
+    if (auth->state == AUTH_NEW)
+        auth->state = AUTH_SERVICE;
+}
+
+bool auth_message(struct auth *auth, uint8_t type, struct bytes message)
+{
+    if (type == MSG_SERVICE_REQUEST) {
+        recv_service_request(auth, message);
+        return true;
+    }
+    if (type != MSG_USERAUTH_REQUEST)
+        return false;
+    if (auth->state == AUTH_NEW)
+        auth_fault(auth, DISCONNECT_PROTOCOL_ERROR, "Authentication request before the service");
+    else if (auth->state == AUTH_SERVICE)
+        lane_push(&auth->lane, type, message);
+    return true;
+}
+
+bool auth_is_done(const struct auth *auth)
+{
+    return auth->state == AUTH_COMPLETING || auth->state == AUTH_DONE;
+}
+
+void auth_free(struct auth **where)
+{
+    struct auth *auth = *where;
+
+    *where = NULL;
+    if (auth == NULL)
+        return;
+    decision_cancel(&auth->asking);
+    lane_clear(&auth->lane);
+    request_clear(&auth->request);
+    buf_clear(&auth->banner);
+    free(auth->required);
+    free(auth);
+}

@@ -1,0 +1,100 @@
+/* BeginAuth and the Supported questions: what may this user try? */
+#include "auth/internal.h"
+
+#include "base/alloc.h"
+#include "base/log.h"
+
+#include <stdlib.h>
+
+static uint32_t methods_mask(const Policy__Methods *methods)
+{
+    uint32_t mask = 0;
+
+    for (size_t i = 0; i < methods->n_methods; i++)
+        mask |= METHOD_BIT(methods->methods[i]);
+    return mask & ~METHOD_BIT(POLICY__AUTH_METHOD__AUTH_METHOD_UNSPECIFIED);
+}
+
+static void forget_user(struct auth *auth)
+{
+    free(auth->required);
+    auth->required = NULL;
+    auth->required_count = 0;
+    auth->not_required = false;
+    auth->all_keys_revoked = false;
+    auth->methods_fixed = false;
+    auth->offered = auth->known = 0;
+    auth->passed = 0;
+}
+
+static void note_required(struct auth *auth, const Policy__BeginAuthAnswer *answer)
+{
+    auth->required_count = answer->n_required;
+    auth->required = xcalloc(answer->n_required, sizeof(*auth->required));
+    for (size_t i = 0; i < answer->n_required; i++)
+        auth->required[i] = methods_mask(answer->required[i]);
+}
+
+static void note_begin(struct auth *auth, const Policy__BeginAuthAnswer *answer)
+{
+    auth->not_required = answer->requirement == POLICY__REQUIREMENT__REQUIREMENT_NOT_REQUIRED;
+    if (answer->methods != NULL) {
+        auth->methods_fixed = true;
+        auth->known = UINT32_MAX;
+        auth->offered = methods_mask(answer->methods);
+    }
+    note_required(auth, answer);
+    if (answer->authorized_keys.len > 0)
+        log_warn(asker_connection_id(auth->asker), "authorized_keys_ignored",
+                 log_str("why", "this daemon does not check authorized_keys of an answer yet"));
+    /* Keys that we cannot compare with are all revoked: a list that is ignored would let a revoked
+     * key in. */
+    if (answer->revoked_keys.len > 0) {
+        auth->all_keys_revoked = true;
+        log_warn(asker_connection_id(auth->asker), "all_keys_revoked",
+                 log_str("why", "this daemon does not check revoked_keys of an answer yet"));
+    }
+}
+
+static void on_begun(void *owner, enum outcome outcome, const ProtobufCMessage *answer)
+{
+    struct auth *auth = owner;
+
+    auth->asking = NULL;
+    if (outcome == UNAVAILABLE || outcome == EXPIRED) {
+        auth_fault(auth, DISCONNECT_BY_APPLICATION,
+                   "Login is not possible now: the policy service gave no answer");
+        return;
+    }
+    auth->begun = true;
+    if (outcome == ANSWERED)
+        note_begin(auth, (const Policy__BeginAuthAnswer *)answer);
+    auth_dispatch(auth);
+}
+
+void auth_begin(struct auth *auth)
+{
+    Policy__BeginAuthRequest question = POLICY__BEGIN_AUTH_REQUEST__INIT;
+
+    forget_user(auth);
+    auth->asking = asker_ask(auth->asker, RPC_BEGIN_AUTH, &question.base, 0, on_begun, auth);
+}
+
+void auth_ask_supported(struct auth *auth, const struct auth_method *method, answer_fn *done)
+{
+    Policy__SupportedRequest question = POLICY__SUPPORTED_REQUEST__INIT;
+
+    auth->asking = asker_ask(auth->asker, method->supported, &question.base, 0, done, auth);
+}
+
+void auth_note_support(struct auth *auth, const struct auth_method *method, enum outcome outcome,
+                       const ProtobufCMessage *answer)
+{
+    uint32_t bit = METHOD_BIT(method->method);
+    const Policy__SupportedAnswer *supported = (const Policy__SupportedAnswer *)answer;
+
+    auth->known |= bit;
+    auth->offered &= ~bit;
+    if (outcome == ANSWERED && supported->support == POLICY__SUPPORT__SUPPORT_YES)
+        auth->offered |= bit;
+}

@@ -1,0 +1,253 @@
+#include "auth/grant.h"
+
+#include "base/alloc.h"
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void shrink_to(struct grant *grant, size_t count)
+{
+    while (grant->count > count)
+        policy__restrictions__free_unpacked(grant->list[--grant->count], NULL);
+}
+
+void grant_drop_user(struct grant *grant)
+{
+    shrink_to(grant, grant->of_connection);
+    grant->expires_at_ms = grant->connection_expires_at_ms;
+}
+
+void grant_rollback(struct grant *grant, const struct grant *mark)
+{
+    shrink_to(grant, mark->count);
+    grant->expires_at_ms = mark->expires_at_ms;
+}
+
+void grant_clear(struct grant *grant)
+{
+    grant->of_connection = 0;
+    grant_drop_user(grant);
+    free(grant->list);
+    *grant = (struct grant){0};
+}
+
+void grant_begin_user(struct grant *grant)
+{
+    grant->of_connection = grant->count;
+    grant->connection_expires_at_ms = grant->expires_at_ms;
+}
+
+static Policy__Restrictions *copy_of(const Policy__Restrictions *from)
+{
+    size_t len = policy__restrictions__get_packed_size(from);
+    uint8_t *wire = xmalloc(len);
+    Policy__Restrictions *copy;
+
+    policy__restrictions__pack(from, wire);
+    copy = policy__restrictions__unpack(NULL, len, wire);
+    free(wire);
+    if (copy == NULL)
+        abort(); /* it came from the wire a moment ago: memory is gone */
+    return copy;
+}
+
+void grant_add(struct grant *grant, const Policy__Restrictions *restrictions)
+{
+    if (restrictions == NULL)
+        return;
+    grant->list = xrealloc(grant->list, (grant->count + 1) * sizeof(*grant->list));
+    grant->list[grant->count++] = copy_of(restrictions);
+}
+
+void grant_add_allow(struct grant *grant, const Policy__Allow *allow)
+{
+    uint64_t expires;
+
+    grant_add(grant, allow->restrictions);
+    if (allow->lifetime_case != POLICY__ALLOW__LIFETIME_EXPIRES_IN_S)
+        return;
+    expires = clock_ms() + (uint64_t)allow->expires_in_s * 1000;
+    if (grant->expires_at_ms == 0 || expires < grant->expires_at_ms)
+        grant->expires_at_ms = expires;
+}
+
+/* ---- source addresses */
+
+struct network {
+    uint8_t address[16];
+    int family;
+    unsigned bits;
+};
+
+static bool parse_ip(const char *text, struct network *out)
+{
+    if (inet_pton(AF_INET, text, out->address) == 1) {
+        out->family = AF_INET;
+        out->bits = 32;
+    } else if (inet_pton(AF_INET6, text, out->address) == 1) {
+        out->family = AF_INET6;
+        out->bits = 128;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static bool parse_network(const char *text, struct network *out)
+{
+    const char *slash = strchr(text, '/');
+    char *address = slash ? xstrndup(text, (size_t)(slash - text)) : xstrdup(text);
+    bool ok = parse_ip(address, out);
+    char *end;
+    unsigned long bits;
+
+    free(address);
+    if (!ok || slash == NULL)
+        return ok;
+    if (slash[1] < '0' || slash[1] > '9')
+        return false;
+    bits = strtoul(slash + 1, &end, 10);
+    if (*end != '\0' || bits > out->bits)
+        return false;
+    out->bits = (unsigned)bits;
+    return true;
+}
+
+static bool network_holds(const struct network *network, const struct network *ip)
+{
+    unsigned whole = network->bits / 8, rest = network->bits % 8;
+    uint8_t mask = rest ? (uint8_t)(0xff << (8 - rest)) : 0;
+
+    if (network->family != ip->family || memcmp(network->address, ip->address, whole) != 0)
+        return false;
+    return rest == 0 || ((network->address[whole] ^ ip->address[whole]) & mask) == 0;
+}
+
+bool grant_source_matches(const Policy__Patterns *patterns, const char *ip)
+{
+    struct network client, network;
+    bool matched = false;
+
+    if (!parse_ip(ip, &client))
+        return false;
+    for (size_t i = 0; i < patterns->n_patterns; i++) {
+        const char *pattern = patterns->patterns[i];
+        bool negated = pattern[0] == '!';
+        bool parsed = parse_network(pattern + negated, &network);
+
+        if (negated && (!parsed || network_holds(&network, &client)))
+            return false;
+        if (!negated && parsed && network_holds(&network, &client))
+            matched = true;
+    }
+    return matched;
+}
+
+/* ---- the sum */
+
+static const Policy__Restrictions *first_forced(const struct grant *grant)
+{
+    for (size_t i = 0; i < grant->count; i++)
+        if (grant->list[i]->forced_case == POLICY__RESTRICTIONS__FORCED_FORCE_COMMAND)
+            return grant->list[i];
+    return NULL;
+}
+
+bool grant_forced_command(const struct grant *grant, struct bytes *command)
+{
+    const Policy__Restrictions *forced = first_forced(grant);
+
+    if (forced == NULL)
+        return false;
+    *command = bytes_of(forced->force_command.data, forced->force_command.len);
+    return true;
+}
+
+const char *grant_refusal(const struct grant *grant, const char *peer_ip)
+{
+    struct bytes command;
+    bool forced = grant_forced_command(grant, &command);
+
+    if (grant->expires_at_ms != 0 && clock_ms() >= grant->expires_at_ms)
+        return "the grant has expired";
+    for (size_t i = 0; i < grant->count; i++) {
+        const Policy__Restrictions *r = grant->list[i];
+
+        if (forced && r->forced_case == POLICY__RESTRICTIONS__FORCED_FORCE_COMMAND &&
+            !bytes_equal(command, bytes_of(r->force_command.data, r->force_command.len)))
+            return "two different forced commands";
+        if (r->source_addresses != NULL && !grant_source_matches(r->source_addresses, peer_ip))
+            return "the client's address is not among the allowed ones";
+    }
+    return NULL;
+}
+
+bool grant_no_pty(const struct grant *grant)
+{
+    for (size_t i = 0; i < grant->count; i++)
+        if (grant->list[i]->no_pty)
+            return true;
+    return false;
+}
+
+bool grant_verify_required(const struct grant *grant)
+{
+    for (size_t i = 0; i < grant->count; i++)
+        if (grant->list[i]->verify_required)
+            return true;
+    return false;
+}
+
+void grant_environment(const struct grant *grant,
+                       void (*fn)(void *arg, struct bytes name, struct bytes value), void *arg)
+{
+    for (size_t i = 0; i < grant->count; i++)
+        for (size_t j = 0; j < grant->list[i]->n_environment; j++) {
+            const Policy__EnvVar *var = grant->list[i]->environment[j];
+
+            fn(arg, bytes_of(var->name.data, var->name.len),
+               bytes_of(var->value.data, var->value.len));
+        }
+}
+
+static void sum_flags(Policy__Restrictions *out, const Policy__Restrictions *r)
+{
+    out->no_pty |= r->no_pty;
+    out->no_port_forwarding |= r->no_port_forwarding;
+    out->no_agent_forwarding |= r->no_agent_forwarding;
+    out->no_x11_forwarding |= r->no_x11_forwarding;
+    out->no_tunnel |= r->no_tunnel;
+    out->no_user_rc |= r->no_user_rc;
+    out->touch_not_required |= r->touch_not_required;
+    out->verify_required |= r->verify_required;
+}
+
+void grant_summary(const struct grant *grant, Policy__Restrictions *out,
+                   Policy__EnvVar ***environment)
+{
+    size_t variables = 0;
+
+    policy__restrictions__init(out);
+    for (size_t i = 0; i < grant->count; i++)
+        variables += grant->list[i]->n_environment;
+    *environment = xcalloc(variables, sizeof(**environment));
+    out->environment = *environment;
+    for (size_t i = 0; i < grant->count; i++) {
+        const Policy__Restrictions *r = grant->list[i];
+
+        sum_flags(out, r);
+        if (r->forced_case == POLICY__RESTRICTIONS__FORCED_FORCE_COMMAND) {
+            out->forced_case = r->forced_case;
+            out->force_command = r->force_command;
+        }
+        if (r->source_addresses != NULL)
+            out->source_addresses = r->source_addresses;
+        if (r->permit_open != NULL)
+            out->permit_open = r->permit_open;
+        if (r->permit_listen != NULL)
+            out->permit_listen = r->permit_listen;
+        for (size_t j = 0; j < r->n_environment; j++)
+            out->environment[out->n_environment++] = r->environment[j];
+    }
+}

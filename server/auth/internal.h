@@ -1,0 +1,129 @@
+/* Shared by the files of this room. */
+#ifndef PARLEY_AUTH_INTERNAL_H
+#define PARLEY_AUTH_INTERNAL_H
+
+#include "auth/auth.h"
+
+#include "base/lane.h"
+#include "base/reader.h"
+
+enum { /* RFC 4250 section 4.1.2 */
+       MSG_SERVICE_REQUEST = 5,
+       MSG_SERVICE_ACCEPT = 6,
+       MSG_USERAUTH_REQUEST = 50,
+       MSG_USERAUTH_FAILURE = 51,
+       MSG_USERAUTH_BANNER = 53,
+       MSG_USERAUTH_PK_OK = 60,
+       MSG_USERAUTH_PASSWD_CHANGEREQ = 60,
+};
+
+enum { /* RFC 4253 section 11.1 */
+       DISCONNECT_PROTOCOL_ERROR = 2,
+       DISCONNECT_SERVICE_NOT_AVAILABLE = 7,
+       DISCONNECT_BY_APPLICATION = 11,
+       DISCONNECT_NO_MORE_AUTH_METHODS = 14,
+       DISCONNECT_ILLEGAL_USER_NAME = 15,
+};
+
+#define USER_NAME_MAX_BYTES 1024
+#define PASSWORD_MAX_BYTES  1024
+
+enum auth_state {
+    AUTH_NEW,        /* no SERVICE_REQUEST yet */
+    AUTH_SERVICE,    /* ssh-userauth was accepted */
+    AUTH_COMPLETING, /* USERAUTH_SUCCESS is sent, AuthCompleted is asked */
+    AUTH_DONE,
+    AUTH_FAULTY, /* the connection is told to end */
+};
+
+struct auth_method;
+
+/* The request at the head of the lane. Owned copies: its questions outlive the message. */
+struct auth_request {
+    const struct auth_method *method; /* NULL: none, or one we do not know */
+    char *user;
+    struct buf name;        /* of the method, as sent: it is part of what a signature covers */
+    struct buf rest;        /* what follows the method name; zeroed when the request ends */
+    struct public_key *key; /* publickey: the one offered */
+    struct signature_facts facts; /* and what its signature, which verified, said besides */
+};
+
+struct auth {
+    struct transport *transport;
+    struct asker *asker;
+    struct grant *grant;
+    const char *peer_ip;
+    struct auth_settings settings;
+    const struct auth_events *events;
+    void *owner;
+
+    enum auth_state state;
+    struct lane lane;
+    bool running;            /* inside the lane: the head began in this call */
+    struct decision *asking; /* at most one at a time */
+    struct auth_request request;
+    uint32_t requests, failures;
+    uint64_t started_ms;
+
+    /* What BeginAuth said of this user */
+    bool begun;
+    bool not_required;
+    bool all_keys_revoked;
+    uint32_t offered;   /* bit per AuthMethod: offered by BeginAuth, or by the Supported handlers */
+    uint32_t known;     /* bit per AuthMethod: `offered` is known */
+    bool methods_fixed; /* BeginAuth named the methods */
+    uint32_t
+        *required; /* sets of factors, a bit per method each; one of them must be passed whole */
+    size_t required_count;
+
+    uint32_t passed;    /* bit per method: factors passed */
+    uint32_t remaining; /* bit per method: after a partial success only these go on; 0: no partial
+                           success yet */
+
+    /* Methods still to be asked about for the list of the failure that is being sent */
+    size_t listing;
+    bool partial;
+
+    struct buf banner; /* messages kept back until authentication begins, each as an SSH string */
+};
+
+/* One row per method, in the order in which they are listed to the client. */
+struct auth_method {
+    const char *name, *alias;
+    Policy__AuthMethod method;
+    enum rpc supported;
+    /* Handles auth->request.rest. It ends, now or from a later callback, in one of the functions of
+     * outcome.c, in auth_fault(), or in auth_request_end() after a reply of its own. */
+    void (*run)(struct auth *auth);
+};
+
+extern const struct auth_method auth_methods[];
+extern const size_t auth_methods_count;
+
+#define METHOD_BIT(method) (UINT32_C(1) << (method))
+
+/* begin.c: what the user may do at all */
+void auth_begin(struct auth *auth); /* asks BeginAuth, then auth_dispatch() */
+void auth_ask_supported(struct auth *auth, const struct auth_method *method, answer_fn *done);
+void auth_note_support(struct auth *auth, const struct auth_method *method, enum outcome outcome,
+                       const ProtobufCMessage *answer);
+
+/* auth.c: the lane */
+void auth_dispatch(struct auth *auth); /* the head's user is begun: go on with its method */
+void auth_fault(struct auth *auth, uint32_t code, const char *reason);
+void auth_request_end(struct auth *auth); /* the head has its reply: the lane goes on */
+
+/* outcome.c: how a request ends */
+void auth_succeed(struct auth *auth, Policy__Factor *factor, const Policy__Allow *allow);
+void auth_partly(struct auth *auth, Policy__Factor *factor, const Policy__PartialSuccess *partial);
+void auth_fail(struct auth *auth, const char *why);
+void auth_complete(struct auth *auth); /* sends USERAUTH_SUCCESS and asks AuthCompleted */
+/* The policy's no, with its words; or no answer at all. */
+void auth_deny(struct auth *auth, const Policy__Deny *deny);
+void auth_no_answer(struct auth *auth, enum outcome outcome);
+void auth_send_banner(struct auth *auth, const char *text, const char *language);
+
+void publickey_run(struct auth *auth);
+void password_run(struct auth *auth);
+
+#endif
