@@ -37,51 +37,85 @@ void address_format(const struct address *address, char *out)
     snprintf(out, ADDRESS_TEXT_MAX + 16, v6 ? "[%s]:%u" : "%s:%u", address->ip, address->port);
 }
 
-static bool resolve(const char *host, const char *port, struct sockaddr_storage *out,
-                    socklen_t *out_len)
+/* A hosts file may name the same address twice. */
+static bool is_known(const struct socket_address *known, size_t count, const struct addrinfo *at)
+{
+    for (size_t i = 0; i < count; i++)
+        if (known[i].len == at->ai_addrlen &&
+            memcmp(&known[i].addr, at->ai_addr, known[i].len) == 0)
+            return true;
+    return false;
+}
+
+static size_t resolve(const char *host, const char *port, struct socket_address *out)
 {
     struct addrinfo hints = {
         .ai_socktype = SOCK_STREAM,
         .ai_flags = AI_PASSIVE | AI_NUMERICSERV,
     };
     struct addrinfo *found;
+    size_t count = 0;
 
     if (getaddrinfo(host, port, &hints, &found) != 0)
-        return false;
-    memcpy(out, found->ai_addr, found->ai_addrlen);
-    *out_len = found->ai_addrlen;
+        return 0;
+    for (struct addrinfo *at = found; at != NULL && count < ADDRESS_ALL_MAX; at = at->ai_next) {
+        if (at->ai_family != AF_INET && at->ai_family != AF_INET6)
+            continue;
+        if (is_known(out, count, at))
+            continue;
+        memcpy(&out[count].addr, at->ai_addr, at->ai_addrlen);
+        out[count++].len = at->ai_addrlen;
+    }
     freeaddrinfo(found);
-    return true;
+    return count;
+}
+
+static bool port_is_valid(const char *port)
+{
+    size_t digits = strspn(port, "0123456789");
+
+    return digits > 0 && digits <= 5 && port[digits] == '\0' && strtoul(port, NULL, 10) <= 65535;
+}
+
+size_t address_parse_all(const char *text, struct socket_address out[ADDRESS_ALL_MAX],
+                         const char **error)
+{
+    const char *colon = strrchr(text, ':');
+    size_t len, count;
+    char *host;
+
+    if (colon == NULL) {
+        *error = "no port: expected HOST:PORT";
+        return 0;
+    }
+    if (!port_is_valid(colon + 1)) {
+        *error = "the port is not a number from 0 to 65535";
+        return 0;
+    }
+    len = (size_t)(colon - text);
+    if (text[0] != '[' && memchr(text, ':', len) != NULL) {
+        *error = "an IPv6 address needs brackets: [ADDRESS]:PORT";
+        return 0;
+    }
+    if (len > 2 && text[0] == '[' && colon[-1] == ']')
+        host = xstrndup(text + 1, len - 2);
+    else
+        host = xstrndup(text, len);
+    count = resolve(host[0] == '\0' || strcmp(host, "*") == 0 ? NULL : host, colon + 1, out);
+    free(host);
+    if (count == 0)
+        *error = "the host cannot be resolved";
+    return count;
 }
 
 bool address_parse(const char *text, struct sockaddr_storage *out, socklen_t *out_len,
                    const char **error)
 {
-    const char *colon = strrchr(text, ':');
-    char *end;
-    char *host;
-    bool ok;
+    struct socket_address all[ADDRESS_ALL_MAX];
 
-    if (colon == NULL) {
-        *error = "no port: expected HOST:PORT";
+    if (address_parse_all(text, all, error) == 0)
         return false;
-    }
-    if (colon[1] < '0' || colon[1] > '9' || strtoul(colon + 1, &end, 10) > 65535 || *end != '\0') {
-        *error = "the port is not a number from 0 to 65535";
-        return false;
-    }
-    if (text[0] == '[' && colon > text && colon[-1] == ']')
-        host = xstrndup(text + 1, (size_t)(colon - text) - 2);
-    else
-        host = xstrndup(text, (size_t)(colon - text));
-    if (text[0] != '[' && strchr(host, ':') != NULL) {
-        free(host);
-        *error = "an IPv6 address needs brackets: [ADDRESS]:PORT";
-        return false;
-    }
-    ok = resolve(host[0] == '\0' || strcmp(host, "*") == 0 ? NULL : host, colon + 1, out, out_len);
-    free(host);
-    if (!ok)
-        *error = "the host cannot be resolved";
-    return ok;
+    *out = all[0].addr;
+    *out_len = all[0].len;
+    return true;
 }

@@ -1,0 +1,94 @@
+/*
+ * The configuration: flags, PARLEY_* environment variables and a YAML file (flag beats environment
+ * beats file), parsed and checked once, at start. Plain data; the daemon maps it to each room's own
+ * settings.
+ */
+#ifndef PARLEY_CONFIG_CONFIG_H
+#define PARLEY_CONFIG_CONFIG_H
+
+#include "base/log.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* One entry of a list or a map. */
+struct config_item {
+    char *name;      /* a map's key; NULL in a list */
+    char *text;      /* as written */
+    uint64_t number; /* its value, in a map of durations: milliseconds */
+    char *where; /* "parleyd.yaml:12: policy.targets", "PARLEY_LISTEN", "--listen": starts an error
+                    about it */
+};
+
+struct config_list {
+    struct config_item *items;
+    size_t count;
+};
+
+struct config {
+    char *file; /* NULL: none was given */
+
+    struct config_list listen;    /* HOST:PORT */
+    struct config_list host_keys; /* files */
+    uint64_t workers;             /* 0: one per core */
+    char *daemon_name;            /* NULL: the host's name */
+    char *version_comment;        /* NULL: Parley_<version> */
+
+    struct {
+        char *target, *exec; /* exactly one of them is set */
+        char *ca, *cert, *key;
+        bool insecure;
+        char *token_file;
+        char *token; /* the token file's content; a secret */
+        struct config_list targets;
+        uint64_t auth_deadline_ms, deadline_ms;
+        struct config_list deadlines;         /* handler name -> milliseconds */
+        struct config_list required_handlers; /* handler names */
+        uint64_t stream_start_ms, stream_stall_ms;
+        uint64_t queue_bytes, queue_messages;
+    } policy;
+
+    struct {
+        uint64_t login_timeout_ms; /* 0: none */
+        uint64_t max_failures, max_requests;
+        uint64_t max_sessions, max_channels;
+        uint64_t max_debug_messages;
+        uint64_t window_bytes, max_packet_bytes;
+    } limits;
+
+    struct {
+        char *kex, *ciphers, *macs, *host_key_algorithms; /* comma-separated; NULL: our defaults */
+        uint64_t rekey_bytes, rekey_ms, rekey_answer_ms;
+    } transport;
+
+    struct {
+        enum log_format format;
+        enum log_level level;
+    } log;
+
+    struct config_origins *origins; /* who set what */
+};
+
+enum config_verdict {
+    CONFIG_RUN,
+    CONFIG_CHECK,   /* --check: as CONFIG_RUN, but nothing is to be started */
+    CONFIG_HELP,    /* --help: nothing was read */
+    CONFIG_VERSION, /* --version: nothing was read */
+    CONFIG_USAGE,   /* a wrong flag: *error is set, exit status 2 */
+    CONFIG_WRONG,   /* anything else that is wrong: *error is set, exit status 1 */
+};
+
+/* *error: one line without newline and without "parleyd: ", owned by the caller. The config is to
+ * be cleared whatever the verdict is. */
+enum config_verdict config_load(struct config *config, int argc, char **argv, char **error);
+void config_clear(struct config *config);
+
+/* What set this member, to start an error about it: "parleyd.yaml:7: policy.target",
+ * "PARLEY_POLICY", "--policy"; its path if it is the default. */
+const char *config_where(const struct config *config, const void *member);
+
+void config_print_help(FILE *out);
+
+#endif

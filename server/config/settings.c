@@ -1,0 +1,152 @@
+#include "config/settings.h"
+
+#include "base/alloc.h"
+
+#include <ctype.h>
+#include <string.h>
+
+#define KIB        1024ull
+#define MIB        (1024 * KIB)
+#define GIB        (1024 * MIB)
+#define SECOND     1000ull
+#define HOUR       (3600 * SECOND)
+#define AT(member) offsetof(struct config, member)
+
+/* The order is the order of --help. */
+const struct setting settings[] = {
+    {"listen", "listen", SETTING_LIST, AT(listen), 0, 0, "HOST:PORT",
+     "accept connections there; *:PORT is every address; port 0 takes a free one"},
+    {"host_keys", "host-key", SETTING_LIST, AT(host_keys), 0, 0, "FILE",
+     "private host key; one for each type"},
+    {"workers", "workers", SETTING_NUMBER, AT(workers), 0, 1024, "N",
+     "worker threads; 0: one per core"},
+    {"daemon_name", "daemon-name", SETTING_TEXT, AT(daemon_name), 1, 255, "NAME",
+     "what the policy knows this daemon as; default: the host's name"},
+    {"version_comment", "version-comment", SETTING_TEXT, AT(version_comment), 1, 245, "TEXT",
+     "what follows SSH-2.0- in the version line"},
+    {"policy.target", "policy", SETTING_TEXT, AT(policy.target), 1, 1024, "TARGET",
+     "the policy: unix:/path, dns:///host:port, host:port or xds:///name"},
+    {"policy.exec", "policy-exec", SETTING_COMMAND, AT(policy.exec), 1, 64 * KIB, "CMD",
+     "start and supervise this policy program instead"},
+    {"policy.ca", "policy-ca", SETTING_TEXT, AT(policy.ca), 1, 4095, "FILE",
+     "TLS to the policy: the CA certificates to trust"},
+    {"policy.cert", "policy-cert", SETTING_TEXT, AT(policy.cert), 1, 4095, "FILE",
+     "mutual TLS: our certificate"},
+    {"policy.key", "policy-key", SETTING_TEXT, AT(policy.key), 1, 4095, "FILE",
+     "mutual TLS: its private key"},
+    {"policy.insecure", "policy-insecure", SETTING_BOOL, AT(policy.insecure), 0, 1, "BOOL",
+     "allow a plaintext policy beyond loopback"},
+    {"policy.token_file", "policy-token-file", SETTING_TEXT, AT(policy.token_file), 1, 4095, "FILE",
+     "bearer token to send with every call"},
+    {"policy.targets", "stream-target", SETTING_MAP, AT(policy.targets), 1, 1024, "NAME=TARGET",
+     "a target that the policy may send Channel streams to, by name"},
+    {"policy.auth_deadline", "policy-auth-deadline", SETTING_DURATION, AT(policy.auth_deadline_ms),
+     1, HOUR, "TIME", "an authentication question unanswered for so long is a no"},
+    {"policy.deadline", "policy-deadline", SETTING_DURATION, AT(policy.deadline_ms), 1, HOUR,
+     "TIME", "any other question unanswered for so long is a no"},
+    {"policy.deadlines", "rpc-deadline", SETTING_DURATION_MAP, AT(policy.deadlines), 1, HOUR,
+     "HANDLER=TIME", "deadline of one handler"},
+    {"policy.required_handlers", "required-handler", SETTING_LIST, AT(policy.required_handlers), 0,
+     0, "HANDLER", "a policy without this handler refuses, whatever its default is"},
+    {"policy.stream_start", "policy-stream-start", SETTING_DURATION, AT(policy.stream_start_ms), 1,
+     HOUR, "TIME", "a stream must be accepted by then"},
+    {"policy.stream_stall", "policy-stream-stall", SETTING_DURATION, AT(policy.stream_stall_ms), 0,
+     24 * HOUR, "TIME", "end a stream that takes nothing for so long; 0: never"},
+    {"policy.queue_bytes", "policy-queue-bytes", SETTING_SIZE, AT(policy.queue_bytes), 32 * KIB,
+     16 * MIB, "SIZE", "queued for each stream and direction"},
+    {"policy.queue_messages", "policy-queue-messages", SETTING_NUMBER, AT(policy.queue_messages), 1,
+     4096, "N", "queued for each stream and direction"},
+    {"limits.login_timeout", "login-timeout", SETTING_DURATION, AT(limits.login_timeout_ms), 0,
+     24 * HOUR, "TIME", "from accept to login, the policy's time included; 0: none"},
+    {"limits.max_failures", "max-failures", SETTING_NUMBER, AT(limits.max_failures), 1, 1000, "N",
+     "failed login attempts before we disconnect"},
+    {"limits.max_requests", "max-requests", SETTING_NUMBER, AT(limits.max_requests), 1, 100000, "N",
+     "login requests of any kind before we disconnect"},
+    {"limits.max_sessions", "max-sessions", SETTING_NUMBER, AT(limits.max_sessions), 0, 100000, "N",
+     "open sessions of a connection"},
+    {"limits.max_channels", "max-channels", SETTING_NUMBER, AT(limits.max_channels), 0, 100000, "N",
+     "open channels of a connection"},
+    {"limits.max_debug_messages", "max-debug-messages", SETTING_NUMBER,
+     AT(limits.max_debug_messages), 0, 10000, "N", "debug messages taken before login"},
+    {"limits.window", "window", SETTING_SIZE, AT(limits.window_bytes), 4 * KIB, GIB, "SIZE",
+     "window that we offer for each channel"},
+    {"limits.max_packet", "max-packet", SETTING_SIZE, AT(limits.max_packet_bytes), KIB, 128 * KIB,
+     "SIZE", "largest packet that we offer to take"},
+    {"transport.kex", "kex", SETTING_TEXT, AT(transport.kex), 1, 4095, "LIST",
+     "key exchange methods, comma-separated, best first"},
+    {"transport.ciphers", "ciphers", SETTING_TEXT, AT(transport.ciphers), 1, 4095, "LIST",
+     "ciphers"},
+    {"transport.macs", "macs", SETTING_TEXT, AT(transport.macs), 1, 4095, "LIST", "MACs"},
+    {"transport.host_key_algorithms", "host-key-algorithms", SETTING_TEXT,
+     AT(transport.host_key_algorithms), 1, 4095, "LIST", "host key algorithms"},
+    {"transport.rekey_bytes", "rekey-bytes", SETTING_SIZE, AT(transport.rekey_bytes), 64 * KIB,
+     64 * GIB, "SIZE", "new keys after so much data"},
+    {"transport.rekey_time", "rekey-time", SETTING_DURATION, AT(transport.rekey_ms), SECOND,
+     24 * HOUR, "TIME", "new keys after so long"},
+    {"transport.rekey_answer", "rekey-answer", SETTING_DURATION, AT(transport.rekey_answer_ms),
+     SECOND, HOUR, "TIME", "a client that has not finished new keys by then is cut off"},
+    {"log.format", "log-format", SETTING_LOG_FORMAT, AT(log.format), 0, 0, "text|json",
+     "key=value lines, or one JSON object a line"},
+    {"log.level", "log-level", SETTING_LOG_LEVEL, AT(log.level), 0, 0, "LEVEL",
+     "error, warn, info or debug"},
+};
+
+_Static_assert(sizeof(settings) / sizeof(settings[0]) == SETTING_COUNT, "one row a setting");
+
+bool setting_is_map(const struct setting *setting)
+{
+    return setting->kind == SETTING_MAP || setting->kind == SETTING_DURATION_MAP;
+}
+
+bool setting_is_list(const struct setting *setting)
+{
+    return setting->kind == SETTING_LIST || setting_is_map(setting);
+}
+
+void *setting_member(const struct setting *setting, const struct config *config)
+{
+    return (char *)config + setting->offset;
+}
+
+const struct setting *setting_by_path(const char *path)
+{
+    for (size_t i = 0; i < SETTING_COUNT; i++)
+        if (strcmp(settings[i].path, path) == 0)
+            return &settings[i];
+    return NULL;
+}
+
+static const struct setting *setting_by_member(const struct config *config, const void *member)
+{
+    for (size_t i = 0; i < SETTING_COUNT; i++)
+        if (setting_member(&settings[i], config) == member)
+            return &settings[i];
+    return NULL;
+}
+
+enum setting_source setting_source(const struct config *config, const void *member)
+{
+    const struct setting *setting = setting_by_member(config, member);
+
+    return setting ? config->origins->source[setting - settings] : SOURCE_DEFAULT;
+}
+
+const char *config_where(const struct config *config, const void *member)
+{
+    const struct setting *setting = setting_by_member(config, member);
+
+    if (setting == NULL)
+        return "configuration";
+    if (config->origins->where[setting - settings] == NULL)
+        return setting->path;
+    return config->origins->where[setting - settings];
+}
+
+char *setting_variable(const struct setting *setting)
+{
+    char *name = xasprintf("PARLEY_%s", setting->flag);
+
+    for (char *c = name; *c != '\0'; c++)
+        *c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
+    return name;
+}

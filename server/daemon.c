@@ -1,0 +1,410 @@
+#include "daemon.h"
+
+#include "base/alloc.h"
+#include "control/control.h"
+#include "worker.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#if defined(__has_feature)
+#define HAS_FEATURE(name) __has_feature(name)
+#else
+#define HAS_FEATURE(name) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) ||                               \
+    HAS_FEATURE(address_sanitizer) || HAS_FEATURE(thread_sanitizer)
+#define UNDER_SANITIZER 1 /* whose leak check traces the process */
+#else
+#define UNDER_SANITIZER 0
+#endif
+
+static const struct timeval shutdown_wait = {5, 0};
+
+enum daemon_state {
+    DAEMON_STARTING, /* the policy program is awaited */
+    DAEMON_SERVING,
+    DAEMON_DRAINING, /* nobody new; the clients are told */
+    DAEMON_STOPPED,
+};
+
+struct daemon {
+    const struct config *config;
+    enum daemon_state state;
+    int status;
+    struct loop *loop;
+    struct control *control;
+    struct conn_settings conn_settings;
+    struct listener_ports ports;
+    struct worker *workers;
+    size_t worker_count;
+    size_t draining; /* workers that still have clients */
+    int signal_fd;
+    struct event *signals;
+    struct event *shutdown_timer;
+};
+
+static bool fail(struct daemon *daemon, char *error)
+{
+    fprintf(stderr, "parleyd: %s\n", error);
+    free(error);
+    daemon->status = 1;
+    return false;
+}
+
+static void enter(struct daemon *daemon, enum daemon_state state)
+{
+    static const char *const names[] = {"starting", "ready", "draining", "stopped"};
+
+    daemon->state = state;
+    log_info(NULL, names[state], log_u64("workers", daemon->worker_count),
+             log_str("version", state == DAEMON_SERVING ? PARLEY_VERSION : NULL));
+    if (state == DAEMON_STOPPED)
+        loop_stop(daemon->loop);
+}
+
+/* ---- settings of the rooms */
+
+static const char **texts_of(const struct config_list *list)
+{
+    const char **texts = xcalloc(list->count + 1, sizeof(*texts));
+
+    for (size_t i = 0; i < list->count; i++)
+        texts[i] = list->items[i].text;
+    return texts;
+}
+
+/* Every worker reads the host keys for itself: no key is shared between threads. */
+static bool make_workers(struct daemon *daemon, size_t count)
+{
+    const struct config *config = daemon->config;
+    const char **keys = texts_of(&config->host_keys);
+    struct transport_settings settings = {
+        .host_key_files = keys,
+        .version_comment = config->version_comment,
+        .kex = config->transport.kex,
+        .ciphers = config->transport.ciphers,
+        .macs = config->transport.macs,
+        .host_key_algorithms = config->transport.host_key_algorithms,
+        .rekey_bytes = config->transport.rekey_bytes,
+        .rekey_seconds = (uint32_t)(config->transport.rekey_ms / 1000),
+        .rekey_answer_ms = (uint32_t)config->transport.rekey_answer_ms,
+    };
+    char *error = NULL;
+
+    daemon->workers = xcalloc(count, sizeof(*daemon->workers));
+    while (error == NULL && daemon->worker_count < count) {
+        size_t index = daemon->worker_count++;
+
+        worker_init(&daemon->workers[index], index, &settings, &error);
+    }
+    free(keys);
+    return error == NULL || fail(daemon, error);
+}
+
+/* Which handlers exist is the contract's business, so config could not check the names. */
+static bool set_handlers(struct daemon *daemon, struct control_settings *settings)
+{
+    const struct config_list *required = &daemon->config->policy.required_handlers;
+    const struct config_list *deadlines = &daemon->config->policy.deadlines;
+
+    for (size_t i = 0; i < required->count + deadlines->count; i++) {
+        bool is_deadline = i >= required->count;
+        const struct config_item *item =
+            is_deadline ? &deadlines->items[i - required->count] : &required->items[i];
+        const char *name = is_deadline ? item->name : item->text;
+        enum rpc rpc;
+
+        if (!rpc_by_name(name, &rpc))
+            return fail(daemon, xasprintf("%s: no handler is named \"%s\"", item->where, name));
+        if (is_deadline)
+            settings->rpc_deadline_ms[rpc] = (uint32_t)item->number;
+        else
+            settings->rpc_required[rpc] = true;
+    }
+    return true;
+}
+
+static bool make_control(struct daemon *daemon)
+{
+    const struct config *config = daemon->config;
+    const struct config_list *list = &config->policy.targets;
+    struct control_target *targets = xcalloc(list->count + 1, sizeof(*targets));
+    char host[256] = "parleyd";
+    char *error = NULL;
+    struct control_settings settings = {
+        .policy = config->policy.target,
+        .targets = targets,
+        .policy_exec = config->policy.exec,
+        .ca_file = config->policy.ca,
+        .cert_file = config->policy.cert,
+        .key_file = config->policy.key,
+        .insecure = config->policy.insecure,
+        .token = config->policy.token,
+        .daemon_name = config->daemon_name ? config->daemon_name : host,
+        .auth_deadline_ms = (uint32_t)config->policy.auth_deadline_ms,
+        .deadline_ms = (uint32_t)config->policy.deadline_ms,
+        .stream_start_ms = (uint32_t)config->policy.stream_start_ms,
+        .stream_stall_ms = (uint32_t)config->policy.stream_stall_ms,
+        .queue_bytes = config->policy.queue_bytes,
+        .queue_messages = config->policy.queue_messages,
+    };
+
+    gethostname(host, sizeof(host) - 1);
+    for (size_t i = 0; i < list->count; i++)
+        targets[i] = (struct control_target){list->items[i].name, list->items[i].text};
+    if (set_handlers(daemon, &settings)) {
+        daemon->control = control_new(&settings, &error);
+        if (daemon->control == NULL)
+            fail(daemon, error);
+    }
+    free(targets);
+    return daemon->control != NULL;
+}
+
+static struct conn_settings conn_settings_of(const struct config *config)
+{
+    struct conn_settings settings = conn_defaults;
+
+    settings.login_timeout_ms = (uint32_t)config->limits.login_timeout_ms;
+    settings.max_failures = (uint32_t)config->limits.max_failures;
+    settings.max_requests = (uint32_t)config->limits.max_requests;
+    settings.max_sessions = (uint32_t)config->limits.max_sessions;
+    settings.max_channels = (uint32_t)config->limits.max_channels;
+    settings.max_debug_messages = (uint32_t)config->limits.max_debug_messages;
+    settings.window_bytes = (uint32_t)config->limits.window_bytes;
+    settings.max_packet_bytes = (uint32_t)config->limits.max_packet_bytes;
+    return settings;
+}
+
+/* ---- shutdown */
+
+static void on_drained(struct letter *letter)
+{
+    struct worker *worker = (struct worker *)((char *)letter - offsetof(struct worker, drained));
+    struct daemon *daemon = worker->owner;
+
+    if (--daemon->draining == 0 && daemon->state == DAEMON_DRAINING)
+        enter(daemon, DAEMON_STOPPED);
+}
+
+static void on_shutdown_timer(evutil_socket_t fd, short what, void *arg)
+{
+    struct daemon *daemon = arg;
+
+    (void)fd;
+    (void)what;
+    if (daemon->state == DAEMON_DRAINING)
+        enter(daemon, DAEMON_STOPPED);
+}
+
+static void drain(struct daemon *daemon)
+{
+    enter(daemon, DAEMON_DRAINING);
+    daemon->draining = daemon->worker_count;
+    for (size_t i = 0; i < daemon->worker_count; i++)
+        worker_drain(&daemon->workers[i], daemon->loop);
+    event_add(daemon->shutdown_timer, &shutdown_wait);
+}
+
+/* The first TERM or INT lets the clients know; a second one does not wait for them. */
+static void on_signal(evutil_socket_t fd, short what, void *arg)
+{
+    struct daemon *daemon = arg;
+    struct signalfd_siginfo info;
+
+    (void)what;
+    while (read(fd, &info, sizeof(info)) == sizeof(info)) {
+        if (info.ssi_signo == SIGHUP)
+            log_warn(NULL, "reload-not-supported",
+                     log_str("todo", "restart to read the configuration"));
+        else if (daemon->state == DAEMON_SERVING)
+            drain(daemon);
+        else if (daemon->state != DAEMON_STOPPED)
+            enter(daemon, DAEMON_STOPPED);
+    }
+}
+
+/* ---- start */
+
+static bool bind_listeners(struct daemon *daemon)
+{
+    const struct config_list *list = &daemon->config->listen;
+
+    for (size_t i = 0; i < list->count; i++) {
+        const struct config_item *item = &list->items[i];
+        char *error = NULL;
+        bool ok;
+
+        if (listener_bind(&daemon->ports, item->text, daemon->worker_count, &error))
+            continue;
+        ok = fail(daemon, xasprintf("%s: cannot listen on %s: %s", item->where, item->text, error));
+        free(error);
+        return ok;
+    }
+    return true;
+}
+
+static void log_listening(const struct daemon *daemon)
+{
+    for (size_t i = 0; i < daemon->ports.count; i++) {
+        char text[ADDRESS_TEXT_MAX + 16];
+
+        address_format(&daemon->ports.ports[i].address, text);
+        log_info(NULL, "listening", log_str("address", text));
+    }
+}
+
+static bool serve(struct daemon *daemon)
+{
+    char *error = NULL;
+
+    if (!bind_listeners(daemon))
+        return false;
+    for (size_t i = 0; i < daemon->worker_count; i++) {
+        daemon->workers[i].owner = daemon;
+        daemon->workers[i].drained.deliver = on_drained;
+        if (!worker_start(&daemon->workers[i], daemon->control, &daemon->conn_settings,
+                          &daemon->ports, &error))
+            return fail(daemon, error);
+    }
+    log_listening(daemon);
+    enter(daemon, DAEMON_SERVING);
+    return true;
+}
+
+static void on_policy_ready(void *owner, const char *error)
+{
+    struct daemon *daemon = owner;
+    bool ok;
+
+    if (daemon->state != DAEMON_STARTING)
+        return; /* a signal was faster */
+    ok = error ? fail(daemon, xasprintf("policy program: %s", error)) : serve(daemon);
+    if (!ok)
+        enter(daemon, DAEMON_STOPPED);
+}
+
+/* Blocked everywhere and read from a descriptor: no handler ever runs in the middle of anything. */
+static bool watch_signals(struct daemon *daemon)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    daemon->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    daemon->loop = loop_new();
+    if (daemon->signal_fd < 0 || daemon->loop == NULL)
+        return fail(daemon, xstrdup("cannot make an event loop: no descriptors left"));
+    daemon->signals = event_new(loop_events(daemon->loop), daemon->signal_fd, EV_READ | EV_PERSIST,
+                                on_signal, daemon);
+    daemon->shutdown_timer = event_new(loop_events(daemon->loop), -1, 0, on_shutdown_timer, daemon);
+    event_add(daemon->signals, NULL);
+    return true;
+}
+
+/* The process itself: what it may leave behind, and how much it may open. */
+static void prepare_process(void)
+{
+    struct rlimit files, no_core = {0, 0};
+    int fd;
+
+    do /* a socket must never become our stderr */
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    close(fd);
+    umask(077);
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+    if (UNDER_SANITIZER)
+        return;
+    setrlimit(RLIMIT_CORE, &no_core);
+    prctl(PR_SET_DUMPABLE, 0);
+}
+
+static size_t worker_count_of(const struct config *config)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+    if (config->workers > 0)
+        return (size_t)config->workers;
+    return cores > 0 ? (size_t)cores : 1;
+}
+
+static bool daemon_init(struct daemon *daemon, const struct config *config, size_t workers)
+{
+    *daemon = (struct daemon){
+        .config = config,
+        .signal_fd = -1,
+        .conn_settings = conn_settings_of(config),
+    };
+    prepare_process();
+    log_setup(config->log.format, config->log.level);
+    if (!watch_signals(daemon))
+        return false;
+    if (!transport_global_init())
+        return fail(daemon, xstrdup("libssh could not start"));
+    return make_workers(daemon, workers) && make_control(daemon);
+}
+
+/* control goes before the loops: until then it may hand letters over to them. */
+static void daemon_clear(struct daemon *daemon)
+{
+    for (size_t i = 0; i < daemon->worker_count; i++)
+        worker_join(&daemon->workers[i]);
+    listener_ports_clear(&daemon->ports);
+    if (daemon->control != NULL)
+        control_free(&daemon->control);
+    for (size_t i = 0; i < daemon->worker_count; i++)
+        worker_clear(&daemon->workers[i]);
+    free(daemon->workers);
+    if (daemon->signals != NULL)
+        event_free(daemon->signals);
+    if (daemon->shutdown_timer != NULL)
+        event_free(daemon->shutdown_timer);
+    loop_free(&daemon->loop);
+    if (daemon->signal_fd >= 0)
+        close(daemon->signal_fd);
+}
+
+int daemon_run(const struct config *config)
+{
+    struct daemon daemon;
+
+    if (daemon_init(&daemon, config, worker_count_of(config))) {
+        control_start(daemon.control, daemon.loop, on_policy_ready, &daemon);
+        loop_run(daemon.loop);
+    }
+    daemon_clear(&daemon);
+    return daemon.status;
+}
+
+int daemon_check(const struct config *config)
+{
+    struct daemon daemon;
+
+    if (daemon_init(&daemon, config, 1))
+        printf("%s: ok\n", config->file ? config->file : "configuration");
+    daemon_clear(&daemon);
+    return daemon.status;
+}
+
+void daemon_print_version(FILE *out)
+{
+    fprintf(out, "parleyd %s (%s)\n", PARLEY_VERSION, transport_library());
+}

@@ -1,0 +1,44 @@
+/* One worker: a thread with its loop, its own host keys and listeners, and its connections for
+ * life. */
+#ifndef PARLEY_WORKER_H
+#define PARLEY_WORKER_H
+
+#include "conn/conn.h"
+#include "listeners/listener.h"
+
+#include <pthread.h>
+
+/* Belongs to its own thread from worker_start() to worker_join(), but for the letters' way. */
+struct worker {
+    size_t index;
+    struct loop *loop;
+    struct transport_server *server;
+    struct conns *conns;
+    struct listener **listeners;
+    size_t listener_count;
+
+    struct event *drain_check;
+    void *owner;           /* the caller's, for drained.deliver() */
+    struct letter drain;   /* to us: accept no more, disconnect everyone */
+    struct letter drained; /* to the main loop: nobody is left */
+    struct loop *main_loop;
+
+    pthread_t thread;
+    bool has_thread;
+};
+
+/* Main thread. Loop and host keys; false: *error is set. */
+bool worker_init(struct worker *worker, size_t index, const struct transport_settings *settings,
+                 char **error);
+/* Takes its socket of each port. */
+bool worker_start(struct worker *worker, struct control *control,
+                  const struct conn_settings *settings, struct listener_ports *ports, char **error);
+/* Posts worker->drained to `main_loop` when the last client has gone; its deliver() is the caller's
+ * to set before. */
+void worker_drain(struct worker *worker, struct loop *main_loop);
+/* Ends what is left. The loop lives on: control may still hand letters over until control_free().
+ */
+void worker_join(struct worker *worker);
+void worker_clear(struct worker *worker);
+
+#endif
