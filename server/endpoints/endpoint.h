@@ -1,8 +1,9 @@
 /*
- * What a channel ends in. One file and one table row per kind; the channel above sees only this header.
+ * What a channel ends in. One file and one table row per kind; the channel above sees only this
+ * header.
  *
- * Back-pressure is a short write: an endpoint that takes less than it was given calls writable() later, a channel that
- * takes less calls ops->resume() later.
+ * Back-pressure is a short write: an endpoint that takes less than it was given calls writable()
+ * later, a channel that takes less calls ops->resume() later.
  */
 #ifndef PARLEY_ENDPOINTS_ENDPOINT_H
 #define PARLEY_ENDPOINTS_ENDPOINT_H
@@ -12,20 +13,23 @@
 
 struct endpoint;
 
-/* From the endpoint up to its channel; of the functions of the ops table only resume() calls them before it returns. The channel
- * may call any of the ops from inside them, save that it calls stop() only from inside ended(). */
+/* From the endpoint up to its channel; of the functions of the ops table only resume() calls them
+ * before it returns. The channel may call any of the ops from inside them, save that it calls
+ * stop() only from inside ended(). */
 struct endpoint_events {
-    /* Bytes for the client; extended_type 1 is stderr (RFC 4254 section 5.2). Returns how many were taken. */
+    /* Bytes for the client; extended_type 1 is stderr (RFC 4254 section 5.2). Returns how many were
+     * taken. */
     size_t (*data)(void *owner, struct bytes data, uint32_t extended_type);
     void (*eof)(void *owner);
     void (*exit_status)(void *owner, uint32_t status);
     void (*exit_signal)(void *owner, const Policy__ExitSignal *exit);
     void (*client_flow_control)(void *owner, bool can_do);
     void (*break_answer)(void *owner, uint32_t id, bool handled);
-    /* write() may be called again; `taken` more bytes of the client's data have been passed on for good, so that much SSH
-     * window may be opened again. */
+    /* write() may be called again; `taken` more bytes of the client's data have been passed on for
+     * good, so that much SSH window may be opened again. */
     void (*writable)(void *owner, size_t taken);
-    /* The end of the endpoint's side, after its last data. Once. The channel answers with ops->stop(). */
+    /* The end of the endpoint's side, after its last data. Once. The channel answers with
+     * ops->stop(). */
     void (*ended)(void *owner, bool in_order, const char *why);
 };
 
@@ -43,7 +47,8 @@ struct endpoint_ops {
     void (*stop)(struct endpoint *endpoint, const char *error);
 };
 
-/* What every endpoint starts from; all borrowed until the constructor returns, asker and owner longer. */
+/* What every endpoint starts from; all borrowed until the constructor returns, asker and owner
+ * longer. */
 struct endpoint_start {
     struct asker *asker;
     Policy__ChannelOpened *opened; /* its Context is filled in by the endpoint */

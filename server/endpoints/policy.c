@@ -5,7 +5,8 @@
 
 #include <stdlib.h>
 
-/* The policy asked for in one message at most; larger SSH writes are cut, smaller ones are not joined here. */
+/* The policy asked for in one message at most; larger SSH writes are cut, smaller ones are not
+ * joined here. */
 #define MESSAGE_MAX_BYTES 65536
 
 struct policy_endpoint {
@@ -16,7 +17,7 @@ struct policy_endpoint {
     const Policy__ChannelAction *action; /* the one being carried out, borrowed from the stream */
     size_t action_done;                  /* bytes of its data that the channel has taken */
     bool readable;                       /* the stream has messages that we have not looked at */
-    char *end;                           /* the stream has ended, for this reason; told once action is done */
+    char *end; /* the stream has ended, for this reason; told once action is done */
     bool end_in_order;
 };
 
@@ -96,8 +97,8 @@ static void policy_break(struct endpoint *endpoint, uint32_t id, uint32_t length
 /* False: the channel took only a part, and resume() follows. */
 static bool carry_data(struct policy_endpoint *policy, const Policy__ChannelData *data)
 {
-    struct bytes rest = bytes_of(data->payload.data + policy->action_done,
-                                 data->payload.len - policy->action_done);
+    struct bytes rest =
+        bytes_of(data->payload.data + policy->action_done, data->payload.len - policy->action_done);
 
     if (rest.len > 0)
         policy->action_done += policy->events->data(policy->owner, rest, data->extended_type);
@@ -231,8 +232,8 @@ struct endpoint *endpoint_policy_new(const struct endpoint_start *start, struct 
     policy->base.ops = &policy_ops;
     policy->events = start->events;
     policy->owner = start->owner;
-    policy->stream = asker_open_stream(start->asker, RPC_CHANNEL, answer->target,
-                                       &policy_stream_events, policy);
+    policy->stream =
+        asker_open_stream(start->asker, RPC_CHANNEL, answer->target, &policy_stream_events, policy);
     start->opened->context = asker_context(start->asker);
     send_event(policy, POLICY__CHANNEL_EVENT__EVENT_OPENED, &start->opened->base);
     return &policy->base;

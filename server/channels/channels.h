@@ -1,0 +1,54 @@
+/*
+ * RFC 4254: the channels of one connection, and its global requests. Opens run concurrently; each
+ * channel's requests are one lane, global requests another. What a channel ends in is an endpoint.
+ */
+#ifndef PARLEY_CHANNELS_CHANNELS_H
+#define PARLEY_CHANNELS_CHANNELS_H
+
+#include "control/control.h"
+#include "transport/transport.h"
+
+struct channels;
+
+/* What the login allows here; the connection fills it in from the grant. Copied. */
+struct channels_rules {
+    bool no_pty;
+    bool forced; /* every program is replaced by this command */
+    struct bytes forced_command;
+    struct env_list *environment; /* set for each session before what the client sends; may be NULL;
+                                     borrowed, outlives us */
+};
+
+struct channels_settings {
+    uint32_t max_sessions, max_channels;
+    uint32_t window_bytes, max_packet_bytes;
+};
+
+struct channels_events {
+    /* The peer broke the protocol: disconnect. May come from inside the functions below; the owner
+     * does not free us in it. */
+    void (*fault)(void *owner, uint32_t code, const char *reason);
+    /* The peer answered a global request of ours (keepalive). */
+    void (*global_reply)(void *owner);
+};
+
+struct channels *channels_new(struct transport *transport, struct asker *asker,
+                              struct control *control, const struct channels_settings *settings,
+                              const struct channels_rules *rules,
+                              const struct channels_events *events, void *owner);
+/* Messages 80 to 100. False: not understood. */
+bool channels_message(struct channels *channels, uint8_t type, struct bytes message);
+/* The transport has room again. */
+void channels_writable(struct channels *channels);
+void channels_set_limits(struct channels *channels, uint32_t max_sessions, uint32_t max_channels);
+size_t channels_count(const struct channels *channels);
+uint64_t channels_last_data_ms(
+    const struct channels *channels); /* clock_ms() of the last data either way, or of the start */
+/* Tells the client all our host keys (hostkeys-00@openssh.com). */
+void channels_announce_host_keys(struct channels *channels);
+/* keepalive@openssh.com, answered by global_reply(). */
+void channels_send_keepalive(struct channels *channels);
+/* `error` tells the endpoints why; NULL: in order. */
+void channels_free(struct channels **channels, const char *error);
+
+#endif

@@ -1,0 +1,148 @@
+/* From a channel's endpoint to the client: data within its window, and what ends a program (RFC
+ * 4254 sections 5.2 and 6.10). */
+#include "channels/internal.h"
+
+#include "base/alloc.h"
+#include "base/log.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* What one channel may put on the wire before the next one has its turn. */
+#define TURN_BYTES 65536
+
+void channel_tell(struct channel *channel, const char *text)
+{
+    char *line = xasprintf("%s\r\n", text);
+    size_t len = strlen(line);
+
+    if (text[0] != '\0' && channel->state == CHANNEL_OPEN && channel->to_client == FLOW_DATA &&
+        len <= channel->peer_window && len <= channel->peer_packet_max) {
+        transport_send_data(channel->channels->transport, channel->peer, 1, bytes_of(line, len));
+        channel->peer_window -= (uint32_t)len;
+    }
+    free(line);
+}
+
+void channel_resume(struct channel *channel)
+{
+    channel->starved = false;
+    if (channel->endpoint != NULL)
+        channel->endpoint->ops->resume(channel->endpoint);
+}
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static size_t on_data(void *owner, struct bytes data, uint32_t extended_type)
+{
+    struct channel *channel = owner;
+    struct transport *transport = channel->channels->transport;
+    size_t quota = smaller(transport_room(transport), TURN_BYTES);
+    size_t done = 0;
+
+    if (channel->state != CHANNEL_OPEN || channel->to_client != FLOW_DATA)
+        return data.len; /* nobody is there to read it */
+    while (done < data.len && done < quota && channel->peer_window > 0) {
+        size_t len = smaller(data.len - done, channel->peer_packet_max);
+
+        len = smaller(len, channel->peer_window);
+        transport_send_data(transport, channel->peer, extended_type,
+                            bytes_of(data.data + done, len));
+        channel->peer_window -= (uint32_t)len;
+        done += len;
+    }
+    channel->bytes_out += done;
+    channel->channels->last_data_ms = clock_ms();
+    channel->starved = done < data.len;
+    return done;
+}
+
+static void on_eof(void *owner)
+{
+    struct channel *channel = owner;
+
+    if (channel->state == CHANNEL_OPEN)
+        channel_send_eof(channel);
+}
+
+static void on_exit_status(void *owner, uint32_t status)
+{
+    struct channel *channel = owner;
+    struct buf fields = {0};
+
+    if (channel->state != CHANNEL_OPEN || channel->exit_reported)
+        return;
+    channel->exit_reported = true;
+    buf_put_u32(&fields, status);
+    channel_send_request(channel, "exit-status", buf_bytes(&fields));
+    buf_clear(&fields);
+}
+
+static void on_exit_signal(void *owner, const Policy__ExitSignal *exit)
+{
+    struct channel *channel = owner;
+    struct buf fields = {0};
+
+    if (channel->state != CHANNEL_OPEN || channel->exit_reported)
+        return;
+    channel->exit_reported = true;
+    buf_put_cstring(&fields, exit->name);
+    buf_put_bool(&fields, exit->core_dumped);
+    buf_put_cstring(&fields, exit->message);
+    buf_put_cstring(&fields, exit->language);
+    channel_send_request(channel, "exit-signal", buf_bytes(&fields));
+    buf_clear(&fields);
+}
+
+static void on_client_flow_control(void *owner, bool can_do)
+{
+    struct channel *channel = owner;
+    struct buf fields = {0};
+
+    if (channel->state != CHANNEL_OPEN)
+        return;
+    buf_put_bool(&fields, can_do);
+    channel_send_request(channel, "xon-xoff", buf_bytes(&fields));
+    buf_clear(&fields);
+}
+
+static void on_break_answer(void *owner, uint32_t id, bool handled)
+{
+    session_break_answered(owner, id, handled);
+}
+
+static void on_writable(void *owner, size_t taken)
+{
+    struct channel *channel = owner;
+
+    give_back(channel, taken);
+    if (channel->endpoint != NULL)
+        flush_held(channel);
+}
+
+static void on_ended(void *owner, bool in_order, const char *why)
+{
+    struct channel *channel = owner;
+
+    if (!in_order)
+        log_warn(asker_connection_id(channel->channels->asker), "stream_failed",
+                 log_u64("channel", channel->id), log_str("why", why));
+    else if (!channel->exit_reported)
+        log_warn(asker_connection_id(channel->channels->asker), "stream_ended_without_exit",
+                 log_u64("channel", channel->id));
+    channel_close(channel, in_order ? "the endpoint ended" : why);
+}
+
+const struct endpoint_events channel_endpoint_events = {
+    .data = on_data,
+    .eof = on_eof,
+    .exit_status = on_exit_status,
+    .exit_signal = on_exit_signal,
+    .client_flow_control = on_client_flow_control,
+    .break_answer = on_break_answer,
+    .writable = on_writable,
+    .ended = on_ended,
+};

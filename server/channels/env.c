@@ -1,0 +1,67 @@
+#include "channels/env.h"
+
+#include "base/alloc.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool holds(struct bytes b, char c)
+{
+    return b.len > 0 && memchr(b.data, c, b.len) != NULL;
+}
+
+bool env_is_sane(struct bytes name, struct bytes value)
+{
+    return name.len > 0 && !holds(name, '=') && !holds(name, '\0') && !holds(value, '\0');
+}
+
+static void set_bytes(ProtobufCBinaryData *field, struct bytes b)
+{
+    free(field->data);
+    field->data = xmemdup(b.data, b.len);
+    field->len = b.len;
+}
+
+static Policy__EnvVar *find(struct env_list *list, struct bytes name)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (bytes_equal(name, bytes_of(list->vars[i]->name.data, list->vars[i]->name.len)))
+            return list->vars[i];
+    return NULL;
+}
+
+bool env_put(struct env_list *list, struct bytes name, struct bytes value)
+{
+    Policy__EnvVar *var = find(list, name);
+    size_t before = var ? var->name.len + var->value.len : 0;
+    size_t after = name.len + value.len;
+
+    if (!env_is_sane(name, value) || after > ENV_MAX_BYTES - (list->bytes - before))
+        return false;
+    if (var == NULL) {
+        if (list->count == ENV_MAX_ENTRIES)
+            return false;
+        var = xmalloc(sizeof(*var));
+        policy__env_var__init(var);
+        set_bytes(&var->name, name);
+        list->vars = xrealloc(list->vars, (list->count + 1) * sizeof(*list->vars));
+        list->vars[list->count++] = var;
+    }
+    set_bytes(&var->value, value);
+    list->bytes = list->bytes - before + after;
+    return true;
+}
+
+void env_clear(struct env_list *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        policy__env_var__free_unpacked(list->vars[i], NULL);
+    free(list->vars);
+    *list = (struct env_list){0};
+}
+
+bool env_is_harmless(struct bytes name)
+{
+    return bytes_are(name, "TERM") || bytes_are(name, "LANG") ||
+           (name.len > 3 && memcmp(name.data, "LC_", 3) == 0);
+}

@@ -1,0 +1,153 @@
+/* Shared by the files of this room. */
+#ifndef PARLEY_CHANNELS_INTERNAL_H
+#define PARLEY_CHANNELS_INTERNAL_H
+
+#include "channels/channels.h"
+
+#include "base/lane.h"
+#include "base/reader.h"
+#include "channels/env.h"
+#include "channels/session.h"
+#include "endpoints/endpoint.h"
+
+enum { /* RFC 4250 section 4.1.2 */
+       MSG_GLOBAL_REQUEST = 80,
+       MSG_REQUEST_SUCCESS = 81,
+       MSG_REQUEST_FAILURE = 82,
+       MSG_CHANNEL_OPEN = 90,
+       MSG_CHANNEL_OPEN_CONFIRMATION = 91,
+       MSG_CHANNEL_OPEN_FAILURE = 92,
+       MSG_CHANNEL_WINDOW_ADJUST = 93,
+       MSG_CHANNEL_DATA = 94,
+       MSG_CHANNEL_EXTENDED_DATA = 95,
+       MSG_CHANNEL_EOF = 96,
+       MSG_CHANNEL_CLOSE = 97,
+       MSG_CHANNEL_REQUEST = 98,
+       MSG_CHANNEL_SUCCESS = 99,
+       MSG_CHANNEL_FAILURE = 100,
+};
+
+enum { /* RFC 4254 section 5.1 */
+       OPEN_ADMINISTRATIVELY_PROHIBITED = 1,
+       OPEN_CONNECT_FAILED = 2,
+       OPEN_UNKNOWN_CHANNEL_TYPE = 3,
+       OPEN_RESOURCE_SHORTAGE = 4,
+};
+
+#define DISCONNECT_PROTOCOL_ERROR 2 /* RFC 4253 section 11.1 */
+
+/* What one connection may make us hold for all its channels: windows shrink as channels multiply.
+ */
+#define WINDOWS_MAX_BYTES (16u * 1024 * 1024)
+#define WINDOW_MIN_BYTES  (8u * 1024)
+
+enum channel_state {
+    CHANNEL_OPENING, /* the policy is asked */
+    CHANNEL_OPEN,
+    CHANNEL_CLOSING, /* we sent CLOSE, the peer has not */
+    CHANNEL_CLOSED,  /* gone from the table, freed at the end of the turn */
+};
+
+/* One direction of a channel. */
+enum flow {
+    FLOW_DATA,
+    FLOW_EOF, /* EOF is promised: sent, or received */
+};
+
+struct channel {
+    struct channels *channels;
+    uint32_t id;   /* ours */
+    uint32_t peer; /* theirs */
+    enum channel_state state;
+    struct decision *asking; /* open, or the head of the lane */
+    struct lane lane;        /* CHANNEL_REQUEST */
+    bool running;            /* inside the lane: the head began in this call */
+    uint64_t opened_ms;
+
+    /* client to us */
+    enum flow from_client;
+    uint32_t window;      /* bytes the client may still send */
+    uint32_t window_size; /* what we keep it at */
+    uint32_t window_owed; /* passed on, not yet given back */
+    uint32_t packet_max;  /* of one message from the client */
+    struct buf held;      /* received, and not taken by the endpoint yet; bounded by the window */
+    size_t held_done;
+    bool eof_passed; /* the endpoint knows of the EOF */
+    uint64_t bytes_in;
+
+    /* us to client */
+    enum flow to_client;
+    uint32_t peer_window;
+    uint32_t peer_packet_max;
+    bool starved; /* the endpoint waits for ops->resume() */
+    uint64_t bytes_out;
+
+    struct endpoint *endpoint; /* NULL until a program was accepted */
+    bool exit_reported;
+    char *end_reason; /* for the log */
+
+    struct session session;
+};
+
+struct channels {
+    struct transport *transport;
+    struct asker *asker;
+    struct control *control;
+    struct channels_settings settings;
+    struct channels_rules rules;
+    struct buf forced_command; /* owns rules.forced_command */
+    const struct channels_events *events;
+    void *owner;
+
+    struct channel **table; /* by our id; NULL where free */
+    size_t table_size, count, sessions;
+    uint32_t windows; /* sum of window_size */
+    uint64_t last_data_ms;
+    bool faulty;           /* the connection is told to end: nothing is handled any more */
+    bool no_more_sessions; /* no-more-sessions@openssh.com */
+    struct lane globals;
+    size_t turn; /* whose turn it is when the transport has room again */
+};
+
+/* channels.c */
+void channels_fault(struct channels *channels, const char *reason);
+void channels_pressure(void *owner, bool full); /* lane_pressure_fn of the room's own lane */
+struct loop *channels_loop(const struct channels *channels);
+
+/* channel.c: one channel's life and flow control */
+struct channel *channel_new(struct channels *channels, uint32_t peer, uint32_t peer_window,
+                            uint32_t peer_packet_max); /* NULL: the table is full */
+void channel_confirm(struct channel *channel, const Policy__ChannelOptions *options);
+void channel_refuse(struct channel *channel, uint32_t code, const char *reason,
+                    const char *language);
+void channel_recv_data(struct channel *channel, uint32_t extended_type, struct bytes data);
+void channel_recv_eof(struct channel *channel);
+void channel_recv_close(struct channel *channel);
+void channel_recv_window_adjust(struct channel *channel, uint32_t bytes);
+/* Gives the channel its endpoint: what was held back flows. NULL endpoint: false. */
+void channel_attach(struct channel *channel, struct endpoint *endpoint);
+void channel_send_eof(struct channel *channel);               /* once */
+void channel_close(struct channel *channel, const char *why); /* EOF and CLOSE, once */
+void channel_drop(struct channel *channel, const char *why);  /* silent: the connection goes */
+void channel_resume(
+    struct channel *channel); /* the transport or the peer's window has room again */
+/* A CHANNEL_REQUEST of ours without a reply: name, then its own fields. */
+void channel_send_request(struct channel *channel, const char *name, struct bytes fields);
+/* Text for the user on the error stream: what a CHANNEL_FAILURE cannot say. */
+void channel_tell(struct channel *channel, const char *text);
+
+extern const struct endpoint_events channel_endpoint_events;
+
+/* open.c, request.c, program.c, global.c */
+void open_recv(struct channels *channels, struct bytes message);
+void request_pressure(void *owner, bool full); /* lane_pressure_fn of a channel's lane */
+enum lane_step request_run(void *owner, uint8_t type, struct bytes message);
+/* The head of the channel's lane ends: replies if the client wanted it, and goes on with the next.
+ */
+void request_done(struct channel *channel, bool success);
+void request_malformed(struct channel *channel);
+/* A handler of the contract that this daemon does not call yet: refuses, and says so. */
+void log_not_called_yet(struct channels *channels, const char *handler, const char *request);
+enum lane_step global_run(void *owner, uint8_t type, struct bytes message);
+
+#endif

@@ -1,0 +1,160 @@
+/* CHANNEL_OPEN (RFC 4254 section 5.1): which handler decides, and what its answer does. */
+#include "channels/internal.h"
+
+#include "base/alloc.h"
+#include "base/log.h"
+
+#include <string.h>
+
+struct opening {
+    uint32_t peer, window, packet_max;
+};
+
+static void send_failure(struct channels *channels, uint32_t peer, uint32_t code,
+                         const char *reason)
+{
+    struct buf message = {0};
+
+    buf_put_u8(&message, MSG_CHANNEL_OPEN_FAILURE);
+    buf_put_u32(&message, peer);
+    buf_put_u32(&message, code);
+    buf_put_cstring(&message, reason);
+    buf_put_cstring(&message, "");
+    transport_send(channels->transport, buf_bytes(&message));
+    buf_clear(&message);
+}
+
+static void log_open(const struct channel *channel, const char *outcome, const char *why)
+{
+    log_info(asker_connection_id(channel->channels->asker), "channel_open",
+             log_str("kind", "session"), log_u64("channel", channel->id),
+             log_str("outcome", outcome), log_str("why", why));
+}
+
+static void refuse(struct channel *channel, const Policy__Refuse *refuse)
+{
+    log_open(channel, "refused", refuse->reason);
+    channel_refuse(channel, refuse->code, refuse->reason[0] ? refuse->reason : "Session refused",
+                   refuse->language);
+}
+
+static void refuse_for(struct channel *channel, const char *reason)
+{
+    log_open(channel, "refused", reason);
+    channel_refuse(channel, OPEN_ADMINISTRATIVELY_PROHIBITED, reason, NULL);
+}
+
+static void on_session_requested(void *owner, enum outcome outcome, const ProtobufCMessage *message)
+{
+    struct channel *channel = owner;
+    const Policy__SessionAnswer *answer = (const Policy__SessionAnswer *)message;
+
+    channel->asking = NULL;
+    if (outcome == ABSENT) {
+        refuse_for(channel, "Session refused");
+        return;
+    }
+    if (outcome != ANSWERED) {
+        refuse_for(channel, "Session refused: the policy service gave no answer");
+        return;
+    }
+    if (answer->recording != NULL) {
+        refuse_for(channel, "Session refused: recording was ordered, which this server cannot do");
+        return;
+    }
+    switch (answer->endpoint_case) {
+    case POLICY__SESSION_ANSWER__ENDPOINT_REFUSE:
+        refuse(channel, answer->refuse);
+        return;
+    case POLICY__SESSION_ANSWER__ENDPOINT_ACCEPT:
+        session_choose(channel, NULL);
+        break;
+    case POLICY__SESSION_ANSWER__ENDPOINT_STREAM:
+        session_choose(channel, answer->stream);
+        break;
+    default:
+        refuse_for(channel, "Session refused: the policy chose an endpoint that this server does "
+                            "not have");
+        return;
+    }
+    log_open(channel, "accepted", NULL);
+    channel_confirm(channel, answer->options);
+}
+
+static void open_session(struct channels *channels, const struct opening *opening, struct reader *r)
+{
+    Policy__SessionRequestedRequest question = POLICY__SESSION_REQUESTED_REQUEST__INIT;
+    struct channel *channel;
+
+    if (!reader_end(r)) {
+        channels_fault(channels, "Malformed session open");
+        return;
+    }
+    if (channels->no_more_sessions) {
+        channels_fault(channels, "Session open after no-more-sessions");
+        return;
+    }
+    if (channels->sessions >= channels->settings.max_sessions) {
+        send_failure(channels, opening->peer, OPEN_RESOURCE_SHORTAGE, "Too many sessions");
+        return;
+    }
+    channel = channel_new(channels, opening->peer, opening->window, opening->packet_max);
+    if (channel == NULL) {
+        send_failure(channels, opening->peer, OPEN_RESOURCE_SHORTAGE, "Too many channels");
+        return;
+    }
+    question.channel = channel->id;
+    channel->asking = asker_ask(channels->asker, RPC_SESSION_REQUESTED, &question.base, 0,
+                                on_session_requested, channel);
+}
+
+/* One row per channel type; `open` NULL: the handler is in the contract, but not called yet. */
+static const struct {
+    const char *type, *handler;
+    void (*open)(struct channels *channels, const struct opening *opening, struct reader *r);
+} channel_types[] = {
+    {"session", "SessionRequested", open_session},
+    {"direct-tcpip", "ConnectionRequested", NULL},
+    {"direct-streamlocal@openssh.com", "UnixConnectionRequested", NULL},
+    {"tun@openssh.com", "TunRequested, TapRequested", NULL},
+};
+
+void log_not_called_yet(struct channels *channels, const char *handler, const char *request)
+{
+    log_warn(asker_connection_id(channels->asker), "handler_not_called_yet",
+             log_str("handler", handler), log_str("request", request),
+             log_str("outcome", "refused"));
+}
+
+void open_recv(struct channels *channels, struct bytes message)
+{
+    struct reader r = reader_of(message);
+    struct bytes type = reader_string(&r);
+    struct opening opening;
+
+    opening.peer = reader_u32(&r);
+    opening.window = reader_u32(&r);
+    opening.packet_max = reader_u32(&r);
+    if (!reader_ok(&r)) {
+        channels_fault(channels, "Malformed channel open");
+        return;
+    }
+    if (opening.packet_max == 0) {
+        send_failure(channels, opening.peer, OPEN_ADMINISTRATIVELY_PROHIBITED,
+                     "A maximum packet size of 0 lets nothing through");
+        return;
+    }
+    for (size_t i = 0; i < sizeof(channel_types) / sizeof(channel_types[0]); i++) {
+        if (!bytes_are(type, channel_types[i].type))
+            continue;
+        if (channel_types[i].open != NULL) {
+            channel_types[i].open(channels, &opening, &r);
+            return;
+        }
+        log_not_called_yet(channels, channel_types[i].handler, channel_types[i].type);
+        send_failure(channels, opening.peer, OPEN_ADMINISTRATIVELY_PROHIBITED,
+                     "Not permitted by this server");
+        return;
+    }
+    send_failure(channels, opening.peer, OPEN_UNKNOWN_CHANNEL_TYPE, "Unknown channel type");
+}

@@ -1,0 +1,253 @@
+/* shell, exec, subsystem (RFC 4254 section 6.5): one program a session, run exactly as decided. */
+#include "channels/internal.h"
+
+#include "base/alloc.h"
+#include "base/log.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *program_name(const struct session *session)
+{
+    switch (session->program) {
+    case POLICY__SESSION_START__PROGRAM_SHELL:
+        return "shell";
+    case POLICY__SESSION_START__PROGRAM_EXEC:
+        return "exec";
+    default:
+        return "subsystem";
+    }
+}
+
+static void log_program(struct channel *channel, const char *outcome, const char *why)
+{
+    struct session *session = &channel->session;
+
+    log_info(asker_connection_id(channel->channels->asker), "program",
+             log_u64("channel", channel->id), log_str("kind", program_name(session)),
+             session->command.len ? log_bytes("command", buf_bytes(&session->command)) : log_none(),
+             log_str("outcome", outcome), log_str("why", why));
+}
+
+static void refuse(struct channel *channel, const char *told, const char *why)
+{
+    struct session *session = &channel->session;
+
+    log_program(channel, "refused", why);
+    channel_tell(channel, told);
+    session->state = SESSION_NEW;
+    buf_clear(&session->command);
+    buf_clear(&session->original);
+    request_done(channel, false);
+}
+
+/* ---- start */
+
+static ProtobufCBinaryData binary(const struct buf *buf)
+{
+    return (ProtobufCBinaryData){.len = buf->len, .data = buf->data};
+}
+
+static struct endpoint *new_endpoint(struct channel *channel, const Policy__StreamEndpoint *stream,
+                                     Policy__SessionStart *start)
+{
+    Policy__ChannelOpened opened = POLICY__CHANNEL_OPENED__INIT;
+    struct endpoint_start endpoint = {
+        .asker = channel->channels->asker,
+        .opened = &opened,
+        .events = &channel_endpoint_events,
+        .owner = channel,
+    };
+
+    opened.channel = channel->id;
+    opened.kind_case = POLICY__CHANNEL_OPENED__KIND_SESSION;
+    opened.session = start;
+    return endpoint_policy_new(&endpoint, channel->channels->control, stream);
+}
+
+static struct endpoint *start_program(struct channel *channel, const Policy__StreamEndpoint *stream)
+{
+    struct session *session = &channel->session;
+    Policy__SessionStart start = POLICY__SESSION_START__INIT;
+    Policy__ShellProgram shell = POLICY__SHELL_PROGRAM__INIT;
+    Policy__ExecProgram exec = POLICY__EXEC_PROGRAM__INIT;
+    Policy__SubsystemProgram subsystem = POLICY__SUBSYSTEM_PROGRAM__INIT;
+
+    start.program_case = session->program;
+    if (session->program == POLICY__SESSION_START__PROGRAM_SHELL) {
+        start.shell = &shell;
+    } else if (session->program == POLICY__SESSION_START__PROGRAM_EXEC) {
+        exec.command = binary(&session->command);
+        if (session->forced) {
+            exec.original_case = POLICY__EXEC_PROGRAM__ORIGINAL_ORIGINAL_COMMAND;
+            exec.original_command = binary(&session->original);
+        }
+        start.exec = &exec;
+    } else {
+        subsystem.name = binary(&session->command);
+        start.subsystem = &subsystem;
+    }
+    start.pty = session->pty;
+    start.environment = session->environment.vars;
+    start.n_environment = session->environment.count;
+    return new_endpoint(channel, stream, &start);
+}
+
+static void accept_program(struct channel *channel, const Policy__StreamEndpoint *stream)
+{
+    struct endpoint *endpoint;
+
+    if (stream == NULL) {
+        refuse(channel, "", "the policy chose no endpoint");
+        return;
+    }
+    endpoint = start_program(channel, stream);
+    if (endpoint == NULL) {
+        refuse(channel, "", "the stream target is not configured");
+        return;
+    }
+    log_program(channel, "accepted", NULL);
+    channel->session.state = SESSION_RUNNING;
+    channel_attach(channel, endpoint);
+    request_done(channel, true);
+}
+
+static void on_answer(void *owner, enum outcome outcome, const ProtobufCMessage *message)
+{
+    struct channel *channel = owner;
+    const Policy__SessionAnswer *answer = (const Policy__SessionAnswer *)message;
+
+    channel->asking = NULL;
+    if (outcome == ABSENT) {
+        accept_program(channel, channel->session.chosen);
+        return;
+    }
+    if (outcome != ANSWERED) {
+        refuse(channel, "The policy service gave no answer.", outcome_name(outcome));
+        return;
+    }
+    if (answer->recording != NULL || answer->options != NULL) {
+        refuse(channel, "", "the answer orders what this daemon cannot do here");
+        return;
+    }
+    switch (answer->endpoint_case) {
+    case POLICY__SESSION_ANSWER__ENDPOINT_REFUSE:
+        refuse(channel, answer->refuse->reason, answer->refuse->reason);
+        break;
+    case POLICY__SESSION_ANSWER__ENDPOINT_ACCEPT:
+        accept_program(channel, channel->session.chosen);
+        break;
+    case POLICY__SESSION_ANSWER__ENDPOINT_STREAM:
+        accept_program(channel, answer->stream);
+        break;
+    default:
+        refuse(channel, "", "the policy chose an endpoint that this daemon does not have");
+    }
+}
+
+/* ---- the question */
+
+static void ask_shell(struct channel *channel)
+{
+    Policy__ShellRequestedRequest question = POLICY__SHELL_REQUESTED_REQUEST__INIT;
+
+    question.channel = channel->id;
+    channel->asking = asker_ask(channel->channels->asker, RPC_SHELL_REQUESTED, &question.base, 0,
+                                on_answer, channel);
+}
+
+static void ask_exec(struct channel *channel)
+{
+    Policy__ExecRequestedRequest question = POLICY__EXEC_REQUESTED_REQUEST__INIT;
+    struct session *session = &channel->session;
+
+    question.channel = channel->id;
+    question.command = binary(&session->command);
+    if (session->forced) {
+        question.original_case = POLICY__EXEC_REQUESTED_REQUEST__ORIGINAL_ORIGINAL_COMMAND;
+        question.original_command = binary(&session->original);
+    }
+    channel->asking = asker_ask(channel->channels->asker, RPC_EXEC_REQUESTED, &question.base, 0,
+                                on_answer, channel);
+}
+
+static void ask_subsystem(struct channel *channel)
+{
+    Policy__SubsystemRequestedRequest question = POLICY__SUBSYSTEM_REQUESTED_REQUEST__INIT;
+
+    question.channel = channel->id;
+    question.name = binary(&channel->session.command);
+    channel->asking = asker_ask(channel->channels->asker, RPC_SUBSYSTEM_REQUESTED, &question.base,
+                                0, on_answer, channel);
+}
+
+/* A forced command replaces whatever was asked for, which it finds in SSH_ORIGINAL_COMMAND
+ * (sshd(8)). */
+static void force_command(struct channel *channel)
+{
+    struct session *session = &channel->session;
+
+    session->forced = true;
+    session->original = session->command;
+    session->command = (struct buf){0};
+    buf_put(&session->command, channel->channels->rules.forced_command);
+    if (session->program != POLICY__SESSION_START__PROGRAM_SHELL)
+        env_put(&session->environment, BYTES("SSH_ORIGINAL_COMMAND"),
+                buf_bytes(&session->original));
+    session->program = POLICY__SESSION_START__PROGRAM_EXEC;
+}
+
+static void request_program(struct channel *channel, Policy__SessionStart__ProgramCase program,
+                            struct bytes command)
+{
+    struct session *session = &channel->session;
+
+    if (session->state != SESSION_NEW || command.len > COMMAND_MAX_BYTES) {
+        request_done(channel, false);
+        return;
+    }
+    session->state = SESSION_STARTING;
+    session->program = program;
+    buf_put(&session->command, command);
+    if (channel->channels->rules.forced)
+        force_command(channel);
+    switch (session->program) {
+    case POLICY__SESSION_START__PROGRAM_SHELL:
+        ask_shell(channel);
+        break;
+    case POLICY__SESSION_START__PROGRAM_EXEC:
+        ask_exec(channel);
+        break;
+    default:
+        ask_subsystem(channel);
+    }
+}
+
+static void request_with_command(struct channel *channel, Policy__SessionStart__ProgramCase program,
+                                 struct reader *r)
+{
+    struct bytes command = reader_string(r);
+
+    if (reader_end(r))
+        request_program(channel, program, command);
+    else
+        request_malformed(channel);
+}
+
+void session_shell(struct channel *channel, struct reader *r)
+{
+    if (reader_end(r))
+        request_program(channel, POLICY__SESSION_START__PROGRAM_SHELL, (struct bytes){0});
+    else
+        request_malformed(channel);
+}
+
+void session_exec(struct channel *channel, struct reader *r)
+{
+    request_with_command(channel, POLICY__SESSION_START__PROGRAM_EXEC, r);
+}
+
+void session_subsystem(struct channel *channel, struct reader *r)
+{
+    request_with_command(channel, POLICY__SESSION_START__PROGRAM_SUBSYSTEM, r);
+}

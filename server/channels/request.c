@@ -1,0 +1,111 @@
+/* CHANNEL_REQUEST (RFC 4254 section 5.4): one lane per channel, so that replies keep the order of
+ * the requests. */
+#include "channels/internal.h"
+
+#include "base/log.h"
+
+static void not_called_yet(struct channel *channel, struct reader *r);
+static void ignored(struct channel *channel, struct reader *r);
+
+/* One row per request type. */
+static const struct request_type {
+    const char *name;
+    void (*run)(struct channel *channel, struct reader *r);
+    const char *handler; /* of the contract, where `run` is not_called_yet */
+} request_types[] = {
+    {"pty-req", session_pty_req, NULL},
+    {"env", session_env, NULL},
+    {"shell", session_shell, NULL},
+    {"exec", session_exec, NULL},
+    {"subsystem", session_subsystem, NULL},
+    {"window-change", session_window_change, NULL},
+    {"signal", session_signal, NULL},
+    {"break", session_break, NULL},
+    {"eow@openssh.com", ignored, NULL},
+    {"x11-req", not_called_yet, "X11Requested"},
+    {"auth-agent-req@openssh.com", not_called_yet, "AgentRequested"},
+};
+
+static const struct request_type *find_type(struct bytes name)
+{
+    for (size_t i = 0; i < sizeof(request_types) / sizeof(request_types[0]); i++)
+        if (bytes_are(name, request_types[i].name))
+            return &request_types[i];
+    return NULL;
+}
+
+static void not_called_yet(struct channel *channel, struct reader *r)
+{
+    (void)r;
+    request_done(channel, false);
+}
+
+static void ignored(struct channel *channel, struct reader *r)
+{
+    (void)r;
+    request_done(channel, true);
+}
+
+static void send_reply(struct channel *channel, bool success)
+{
+    struct buf message = {0};
+
+    if (!channel->session.want_reply || channel->state != CHANNEL_OPEN)
+        return;
+    buf_put_u8(&message, success ? MSG_CHANNEL_SUCCESS : MSG_CHANNEL_FAILURE);
+    buf_put_u32(&message, channel->peer);
+    transport_send(channel->channels->transport, buf_bytes(&message));
+    buf_clear(&message);
+}
+
+/* The lane is not resumed from within its own run(): a request that ended at once is found there.
+ */
+void request_done(struct channel *channel, bool success)
+{
+    send_reply(channel, success);
+    if (channel->running)
+        channel->running = false;
+    else
+        lane_resume(&channel->lane);
+}
+
+void request_pressure(void *owner, bool full)
+{
+    struct channel *channel = owner;
+
+    channels_pressure(channel->channels, full);
+}
+
+void request_malformed(struct channel *channel)
+{
+    channel->running = false;
+    channels_fault(channel->channels, "Malformed channel request");
+}
+
+enum lane_step request_run(void *owner, uint8_t type, struct bytes message)
+{
+    struct channel *channel = owner;
+    struct reader r = reader_of(message);
+    struct bytes name = reader_string(&r);
+    bool want_reply = reader_bool(&r);
+    const struct request_type *row = find_type(name);
+
+    (void)type;
+    if (channel->channels->faulty || channel->state != CHANNEL_OPEN)
+        return LANE_DONE;
+    channel->session.want_reply = want_reply;
+    channel->running = true;
+    if (!reader_ok(&r)) {
+        request_malformed(channel);
+    } else if (row == NULL) {
+        request_done(channel, false);
+    } else {
+        if (row->handler != NULL)
+            log_not_called_yet(channel->channels, row->handler, row->name);
+        row->run(channel, &r);
+    }
+    if (!channel->running)
+        return LANE_DONE;
+    channel->running = false;
+    return LANE_WAIT;
+}

@@ -1,0 +1,51 @@
+/* What an RFC 4254 session channel gathers before its program starts. */
+#ifndef PARLEY_CHANNELS_SESSION_H
+#define PARLEY_CHANNELS_SESSION_H
+
+#include "base/reader.h"
+#include "channels/env.h"
+
+struct channel;
+
+#define COMMAND_MAX_BYTES   (256 * 1024)
+#define TERMINAL_MODES_MAX  160 /* opcodes 1 to 159 take an argument (RFC 4254 section 8) */
+#define BREAK_ANSWER_MAX_MS 5000
+
+enum session_state {
+    SESSION_NEW,      /* pty, environment */
+    SESSION_STARTING, /* the policy is asked about the program */
+    SESSION_RUNNING,
+};
+
+struct session {
+    enum session_state state;
+    bool want_reply;                /* of the request at the head of the lane */
+    Policy__StreamEndpoint *chosen; /* by SessionRequested's answer; NULL: it only said accept */
+    Policy__Pty *pty;               /* owned; NULL: none was granted */
+    struct env_list environment;
+    /* the program that is being started */
+    Policy__SessionStart__ProgramCase program;
+    struct buf command;  /* exec: what runs; subsystem: its name */
+    bool forced;         /* `command` replaced what the client sent */
+    struct buf original; /* what the client sent, if forced */
+    uint32_t break_id;
+    struct event *break_timer; /* a break waits for its answer */
+};
+
+void session_init(struct channel *channel);
+void session_clear(struct channel *channel);
+/* Keeps the endpoint that SessionRequested chose; NULL: it only accepted. */
+void session_choose(struct channel *channel, const Policy__StreamEndpoint *stream);
+/* One handler a request type; each ends in request_done(), now or from a later callback. */
+void session_pty_req(struct channel *channel, struct reader *r);
+void session_env(struct channel *channel, struct reader *r);
+void session_shell(struct channel *channel, struct reader *r);
+void session_exec(struct channel *channel, struct reader *r);
+void session_subsystem(struct channel *channel, struct reader *r);
+void session_window_change(struct channel *channel, struct reader *r);
+void session_signal(struct channel *channel, struct reader *r);
+void session_break(struct channel *channel, struct reader *r);
+/* The policy's answer to a break. */
+void session_break_answered(struct channel *channel, uint32_t id, bool handled);
+
+#endif
