@@ -9,7 +9,6 @@
 
 #define LANE_MAX_MESSAGES 32
 #define LANE_MAX_BYTES    (256 * 1024)
-#define TURN_BYTES        65536
 #define HELD_KEEP_BYTES   65536 /* a larger buffer is given back once it is empty */
 
 /* ---- life */
@@ -219,6 +218,13 @@ static void flush_held(struct channel *channel)
         channel->eof_passed = true;
         endpoint->ops->eof(endpoint);
     }
+}
+
+void channel_passed_on(struct channel *channel, size_t taken)
+{
+    give_back(channel, taken);
+    if (channel->endpoint != NULL)
+        flush_held(channel);
 }
 
 static void hold(struct channel *channel, struct bytes data)

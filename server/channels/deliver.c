@@ -116,11 +116,7 @@ static void on_break_answer(void *owner, uint32_t id, bool handled)
 
 static void on_writable(void *owner, size_t taken)
 {
-    struct channel *channel = owner;
-
-    give_back(channel, taken);
-    if (channel->endpoint != NULL)
-        flush_held(channel);
+    channel_passed_on(owner, taken);
 }
 
 static void on_ended(void *owner, bool in_order, const char *why)

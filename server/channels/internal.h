@@ -121,6 +121,7 @@ void channel_confirm(struct channel *channel, const Policy__ChannelOptions *opti
 void channel_refuse(struct channel *channel, uint32_t code, const char *reason,
                     const char *language);
 void channel_recv_data(struct channel *channel, uint32_t extended_type, struct bytes data);
+void channel_passed_on(struct channel *channel, size_t taken); /* the endpoint did, and has room */
 void channel_recv_eof(struct channel *channel);
 void channel_recv_close(struct channel *channel);
 void channel_recv_window_adjust(struct channel *channel, uint32_t bytes);

@@ -1,6 +1,6 @@
 /*
- * The connections of one worker: each one client, from accept to free. The room ties transport, asker, auth and channels together
- * and knows no protocol detail.
+ * The connections of one worker: each one client, from accept to free. The room ties transport,
+ * asker, auth and channels together and knows no protocol detail.
  */
 #ifndef PARLEY_CONN_CONN_H
 #define PARLEY_CONN_CONN_H
@@ -10,13 +10,15 @@
 #include "transport/transport.h"
 
 struct conn_settings {
-    uint32_t login_timeout_ms; /* accept to USERAUTH_SUCCESS, policy waits included; 0: none. Up to 1/32 is added at random */
+    uint32_t login_timeout_ms; /* accept to USERAUTH_SUCCESS, policy waits included; 0: none. Up to
+                                  1/32 is added at random */
     uint32_t max_failures;     /* failed attempts before we disconnect */
     uint32_t max_requests;     /* USERAUTH requests of any kind before we disconnect */
     uint32_t max_sessions;     /* open session channels */
     uint32_t max_channels;     /* open channels of any kind */
-    uint32_t window_bytes, max_packet_bytes; /* what we offer for each channel */
-    uint32_t max_debug_messages; /* DEBUG messages reported before login */
+    uint32_t window_bytes, max_packet_bytes;            /* what we offer for each channel */
+    uint32_t max_debug_messages;                        /* DEBUG messages reported before login */
+    uint32_t keepalive_interval_s, keepalive_count_max; /* interval 0: off */
 };
 
 extern const struct conn_settings conn_defaults;
@@ -30,7 +32,8 @@ struct conns *conns_new(struct loop *loop, struct control *control, struct trans
 void conns_accept(struct conns *conns, int fd, const struct address *peer,
                   const struct address *local);
 size_t conns_count(const struct conns *conns);
-/* Disconnects every client (RFC 4253 code 11) with these words; conns_count() falls to 0 as they go. */
+/* Disconnects every client (RFC 4253 code 11) with these words; conns_count() falls to 0 as they
+ * go. */
 void conns_disconnect_all(struct conns *conns, const char *reason);
 /* Ends what is left at once. */
 void conns_free(struct conns **conns);

@@ -1,0 +1,89 @@
+/* Shared by the files of this room. */
+#ifndef PARLEY_CONN_INTERNAL_H
+#define PARLEY_CONN_INTERNAL_H
+
+#include "conn/conn.h"
+
+#include "auth/auth.h"
+#include "channels/channels.h"
+#include "channels/env.h"
+
+#include <event2/event.h>
+#include <sys/queue.h>
+
+enum { /* RFC 4253 section 11.1 */
+       DISCONNECT_PROTOCOL_ERROR = 2,
+       DISCONNECT_CONNECTION_LOST = 10,
+       DISCONNECT_BY_APPLICATION = 11,
+};
+
+enum conn_state {
+    CONN_GREETING, /* keys are exchanged, ConnectionMade is asked */
+    CONN_AUTH,     /* both are done; until AuthCompleted allows */
+    CONN_OPEN,
+    CONN_CLOSING, /* DISCONNECT is on its way out */
+    CONN_CLOSED,  /* freed at the end of the turn */
+};
+
+/* When something has to happen; clock_ms(), 0: never. */
+struct deadlines {
+    uint64_t login;    /* accept to AuthCompleted */
+    uint64_t lifetime; /* Limits.max_lifetime_s */
+    uint32_t idle_ms;  /* Limits.idle_timeout_s */
+    uint32_t keepalive_ms, keepalive_max;
+    uint64_t keepalive_next;
+    uint32_t keepalives_unanswered;
+    uint64_t bytes_seen; /* received when the last keepalive was considered */
+    struct event *timer;
+};
+
+struct conn {
+    struct conns *conns;
+    LIST_ENTRY(conn) link;
+    enum conn_state state;
+    bool keys_exchanged;
+    struct decision *made; /* ConnectionMade; NULL once it has ended */
+    char *refusal;         /* ConnectionMade's no, until it can be said under encryption */
+    struct address peer, local;
+    struct asker *asker;
+    struct transport *transport;
+    struct grant grant;
+    struct auth *auth;
+    struct channels *channels; /* NULL before login */
+    struct env_list environment;
+    struct channels_settings channel_limits;
+    struct deadlines deadlines;
+    uint32_t debug_messages;
+    uint64_t accepted_ms;
+    /* The end, for ConnectionLost and the log */
+    bool clean;
+    uint32_t end_code;
+    char *end_reason;
+};
+
+struct conns {
+    struct loop *loop;
+    struct control *control;
+    struct transport_server *server;
+    struct conn_settings settings;
+    LIST_HEAD(, conn) list;
+    size_t count;
+};
+
+/* conn.c */
+/* Tells the client and ends; the first reason stays. */
+void conn_disconnect(struct conn *conn, uint32_t code, const char *reason, const char *language);
+
+/* deadlines.c */
+void deadlines_init(struct conn *conn);
+void deadlines_clear(struct conn *conn);
+void deadlines_apply(struct conn *conn, const Policy__Limits *limits); /* NULL is fine */
+void deadlines_login_done(struct conn *conn);
+void deadlines_update(struct conn *conn); /* a deadline changed: sets the timer again */
+void deadlines_alive(struct conn *conn);  /* the client answered a keepalive */
+
+/* report.c */
+void report_lost(struct conn *conn);
+void report_debug(struct conn *conn, struct bytes message);
+
+#endif
