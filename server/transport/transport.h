@@ -1,9 +1,9 @@
 /*
- * SSH below RFC 4252: version exchange, key exchange, packets (RFC 4253, RFC 8308, RFC 8731, OpenSSH PROTOCOL). It
- * takes no decisions. Nothing above this header knows libssh.
+ * SSH below RFC 4252: version exchange, key exchange, packets (RFC 4253, RFC 8308, RFC 8731,
+ * OpenSSH PROTOCOL). It takes no decisions. Nothing above this header knows libssh.
  *
- * All functions and callbacks run on the thread of the loop that was given at creation. No callback comes from inside
- * a function of this header.
+ * All functions and callbacks run on the thread of the loop that was given at creation. No callback
+ * comes from inside a function of this header.
  */
 #ifndef PARLEY_TRANSPORT_TRANSPORT_H
 #define PARLEY_TRANSPORT_TRANSPORT_H
@@ -22,17 +22,20 @@ const char *transport_library(void); /* "libssh 0.12.2", for --version */
 struct transport_settings {
     const char *const *host_key_files; /* NULL-terminated; one per type; at least one */
     const char *version_comment;       /* what follows "SSH-2.0-"; NULL: "Parley_<version>" */
-    /* Comma-separated, NULL: our defaults (design.md section 6). Names we do not offer are an error. */
+    /* Comma-separated, NULL: our defaults (design.md section 6). Names we do not offer are an
+     * error. */
     const char *kex, *ciphers, *macs, *host_key_algorithms;
-    uint64_t rekey_bytes;     /* 0: 1 GiB */
-    uint32_t rekey_seconds;   /* 0: 3600 */
-    uint32_t rekey_answer_ms; /* a peer that does not finish a rekey by then is cut off; 0: 60,000 */
+    uint64_t rekey_bytes;   /* 0: 1 GiB */
+    uint32_t rekey_seconds; /* 0: 3600 */
+    uint32_t
+        rekey_answer_ms; /* a peer that does not finish a rekey by then is cut off; 0: 60,000 */
 };
 
 struct transport_server;
 
-/* Reads the host keys. NULL with *error set (owned by the caller, names the file) if a key is missing, unreadable,
- * readable by others (mode & 077), encrypted, of a second time the same type, or an algorithm is unknown. */
+/* Reads the host keys. NULL with *error set (owned by the caller, names the file) if a key is
+ * missing, unreadable, readable by others (mode & 077), encrypted, of a second time the same type,
+ * or an algorithm is unknown. */
 struct transport_server *transport_server_new(struct loop *loop,
                                               const struct transport_settings *settings,
                                               char **error);
@@ -59,10 +62,11 @@ struct transport_end {
 struct transport_events {
     /* The first key exchange is over; session id and client version are known from here on. */
     void (*keys_exchanged)(void *owner);
-    /* A message for the layers above: DEBUG (4), SERVICE_REQUEST (5), EXT_INFO (7), 50 and above. `message` is what
-     * follows the type byte, borrowed. False: not understood, UNIMPLEMENTED is sent (RFC 4253 section 11.4). Messages 1-3, 6
-     * and 20-49 never arrive here. 80 and above arrive only after transport_send_auth_success(); before it they end the
-     * connection (TRANSPORT_END_PROTOCOL). */
+    /* A message for the layers above: DEBUG (4), SERVICE_REQUEST (5), EXT_INFO (7), 50 and above.
+     * `message` is what follows the type byte, borrowed. False: not understood, UNIMPLEMENTED is
+     * sent (RFC 4253 section 11.4). Messages 1-3, 6 and 20-49 never arrive here. 80 and above
+     * arrive only after transport_send_auth_success(); before it they end the connection
+     * (TRANSPORT_END_PROTOCOL). */
     bool (*message)(void *owner, uint8_t type, struct bytes message);
     /* transport_room() is above zero again after it was not. */
     void (*writable)(void *owner);
@@ -70,35 +74,40 @@ struct transport_events {
     void (*ended)(void *owner, const struct transport_end *end);
 };
 
-/* Takes the connected, non-blocking descriptor, also on failure (NULL). Sends our version line at once. */
+/* Takes the connected, non-blocking descriptor, also on failure (NULL). Sends our version line at
+ * once. */
 struct transport *transport_accept(struct transport_server *server, int fd,
                                    const struct transport_events *events, void *owner);
 /* Closes the socket if it is open; silent. */
 void transport_free(struct transport **transport);
 
-/* Queues one message, type byte first. Legal at any time; while keys are exchanged it waits for them. Ignored once the
- * transport has ended. */
+/* Queues one message, type byte first. Legal at any time; while keys are exchanged it waits for
+ * them. Ignored once the transport has ended. */
 void transport_send(struct transport *transport, struct bytes message);
-/* CHANNEL_DATA (extended_type 0) or CHANNEL_EXTENDED_DATA without building a message first: encrypted straight into the
- * output buffer where the cipher allows. */
+/* CHANNEL_DATA (extended_type 0) or CHANNEL_EXTENDED_DATA without building a message first:
+ * encrypted straight into the output buffer where the cipher allows. */
 void transport_send_data(struct transport *transport, uint32_t recipient, uint32_t extended_type,
                          struct bytes data);
-/* USERAUTH_SUCCESS; from here on connection messages are let through and delayed compression starts. */
+/* USERAUTH_SUCCESS; from here on connection messages are let through and delayed compression
+ * starts. */
 void transport_send_auth_success(struct transport *transport);
-/* DISCONNECT, then flush (bounded time), then ended(TRANSPORT_END_LOCAL). Input is no longer read. */
+/* DISCONNECT, then flush (bounded time), then ended(TRANSPORT_END_LOCAL). Input is no longer read.
+ */
 void transport_disconnect(struct transport *transport, uint32_t code, const char *reason,
                           const char *language);
 
-/* Bytes that data producers may queue now; 0 while keys are exchanged or the output stands above its high-water mark. */
+/* Bytes that data producers may queue now; 0 while keys are exchanged or the output stands above
+ * its high-water mark. */
 size_t transport_room(struct transport *transport);
 
-/* Stop and go on delivering messages; nests (count). Key exchange goes on as far as bytes in order allow. Used while a lane
- * above is full. */
+/* Stop and go on delivering messages; nests (count). Key exchange goes on as far as bytes in order
+ * allow. Used while a lane above is full. */
 void transport_pause(struct transport *transport);
 void transport_resume(struct transport *transport);
 
 /* Empty until known. Borrowed; valid as long as the transport. */
-const char *transport_client_version(const struct transport *transport); /* "SSH-2.0-OpenSSH_9.2p1", without CR LF */
+const char *transport_client_version(
+    const struct transport *transport); /* "SSH-2.0-OpenSSH_9.2p1", without CR LF */
 struct bytes transport_session_id(const struct transport *transport);
 /* "kex=… hostkey=… cipher=… mac=…" of the current keys, for the log. */
 const char *transport_algorithms(const struct transport *transport);
@@ -111,7 +120,8 @@ size_t transport_host_key_count(const struct transport *transport);
 struct bytes transport_host_key_blob(const struct transport *transport, size_t index);
 /* The host key that this connection's key exchange used (publickey-hostbound-v00@openssh.com). */
 struct bytes transport_host_key_used(const struct transport *transport);
-/* Signs `data` with the host key of that blob; RSA with rsa-sha2-512, or -256 if that is what key exchange used. False: not our key. */
+/* Signs `data` with the host key of that blob; RSA with rsa-sha2-512, or -256 if that is what key
+ * exchange used. False: not our key. */
 bool transport_host_key_sign(struct transport *transport, struct bytes blob, struct bytes data,
                              struct buf *signature);
 
@@ -125,8 +135,9 @@ void public_key_free(struct public_key **key);
 const char *public_key_type(const struct public_key *key); /* "ssh-ed25519", "ssh-rsa", ... */
 uint32_t public_key_bits(const struct public_key *key);
 struct bytes public_key_blob(const struct public_key *key);
-char *public_key_fingerprint(const struct public_key *key); /* owned, "SHA256:..." without padding */
-char *public_key_openssh(const struct public_key *key);     /* owned, "ssh-ed25519 AAAA..." */
+char *public_key_fingerprint(
+    const struct public_key *key);                      /* owned, "SHA256:..." without padding */
+char *public_key_openssh(const struct public_key *key); /* owned, "ssh-ed25519 AAAA..." */
 
 /* Comma-separated signature algorithms that we accept, as sent in server-sig-algs. */
 const char *public_key_algorithms(void);
@@ -137,9 +148,10 @@ struct signature_facts {
     bool user_present, user_verified; /* security keys only */
 };
 
-/* True only if `algorithm` is allowed for the key, equals the signature's own type, and the signature over `data`
- * verifies. A security key's flags go to *facts (may be NULL); its lack of touch is the caller's to refuse. */
-bool public_key_verify(const struct public_key *key, struct bytes algorithm,
-                       struct bytes signature, struct bytes data, struct signature_facts *facts);
+/* True only if `algorithm` is allowed for the key, equals the signature's own type, and the
+ * signature over `data` verifies. A security key's flags go to *facts (may be NULL); its lack of
+ * touch is the caller's to refuse. */
+bool public_key_verify(const struct public_key *key, struct bytes algorithm, struct bytes signature,
+                       struct bytes data, struct signature_facts *facts);
 
 #endif
