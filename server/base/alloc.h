@@ -1,6 +1,6 @@
 /*
- * Memory. Small allocations of fixed size never fail: they end the process when memory is gone, because nothing
- * sensible can follow. What a peer may size is capped by its caller first.
+ * Memory. Small allocations of fixed size never fail: they end the process when memory is gone,
+ * because nothing sensible can follow. What a peer may size is capped by its caller first.
  */
 #ifndef PARLEY_BASE_ALLOC_H
 #define PARLEY_BASE_ALLOC_H

@@ -71,6 +71,17 @@ static size_t utf8_sequence(const uint8_t *at, size_t left)
     return len;
 }
 
+size_t utf8_first(struct bytes b, uint32_t *code)
+{
+    static const uint8_t lead_bits[] = {0, 0x7f, 0x1f, 0x0f, 0x07};
+    size_t len = b.len ? utf8_sequence(b.data, b.len) : 0;
+
+    *code = len ? b.data[0] & lead_bits[len] : 0;
+    for (size_t i = 1; i < len; i++)
+        *code = *code << 6 | (b.data[i] & 0x3f);
+    return len;
+}
+
 bool text_is_clean(struct bytes b)
 {
     size_t at = 0;

@@ -1,6 +1,6 @@
 /*
- * Bytes: a borrowed view (struct bytes) and an owned, growing buffer (struct buf) with the encoders of
- * RFC 4251 section 5.
+ * Bytes: a borrowed view (struct bytes) and an owned, growing buffer (struct buf) with the encoders
+ * of RFC 4251 section 5.
  */
 #ifndef PARLEY_BASE_BYTES_H
 #define PARLEY_BASE_BYTES_H
@@ -21,10 +21,16 @@ struct bytes bytes_of(const void *data, size_t len);
 struct bytes bytes_of_string(const char *text); /* NULL: empty */
 bool bytes_equal(struct bytes a, struct bytes b);
 bool bytes_are(struct bytes a, const char *text);
-char *bytes_to_string(struct bytes b); /* owned copy; bytes after a NUL are lost: check text_is_clean() first */
+char *bytes_to_string(
+    struct bytes b); /* owned copy; bytes after a NUL are lost: check text_is_clean() first */
 
-/* Valid UTF-8 (RFC 3629: no overlong form, no surrogate) without NUL: what a contract `string` may hold. */
+/* Valid UTF-8 (RFC 3629: no overlong form, no surrogate) without NUL: what a contract `string` may
+ * hold. */
 bool text_is_clean(struct bytes b);
+
+/* Length of the well-formed sequence that `b` starts with, and its code point; 0: there is none (or
+ * it is NUL). */
+size_t utf8_first(struct bytes b, uint32_t *code);
 
 /* Lower-case hex; out has room for 2 * len + 1. */
 void hex_encode(char *out, struct bytes b);

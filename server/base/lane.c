@@ -57,7 +57,7 @@ void lane_push(struct lane *lane, uint8_t type, struct bytes message)
         assert(STAILQ_EMPTY(&lane->waiting));
         lane->busy = true;
         if (lane->run(lane->owner, type, message) == LANE_DONE)
-            lane->busy = false;
+            lane_resume(lane); /* with what run() itself has pushed, if anything */
         return;
     }
     was_full = lane_is_full(lane);

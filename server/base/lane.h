@@ -1,6 +1,7 @@
 /*
- * A lane: messages handled strictly in order, where the handling of the head may wait for a decision. RFC 4252
- * section 5.1 and RFC 4254 section 4 want replies in the order of the requests; lanes are how we keep it.
+ * A lane: messages handled strictly in order, where the handling of the head may wait for a
+ * decision. RFC 4252 section 5.1 and RFC 4254 section 4 want replies in the order of the requests;
+ * lanes are how we keep it.
  */
 #ifndef PARLEY_BASE_LANE_H
 #define PARLEY_BASE_LANE_H
@@ -37,7 +38,8 @@ void lane_push(struct lane *lane, uint8_t type, struct bytes message);
 void lane_resume(struct lane *lane);
 bool lane_is_full(const struct lane *lane);
 bool lane_is_idle(const struct lane *lane);
-/* Forgets what waits; what has been copied is zeroed, since it may hold a password. Also legal inside run(). */
+/* Forgets what waits; what has been copied is zeroed, since it may hold a password. Also legal
+ * inside run(). */
 void lane_clear(struct lane *lane);
 
 #endif

@@ -1,5 +1,6 @@
 #include "base/log.h"
 
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -76,18 +77,28 @@ struct log_field log_none(void)
     return (struct log_field){.key = "", .kind = LOG_FIELD_SKIP};
 }
 
-/* A line in the making. What does not fit is left out: a line is never longer than the pipe's atomic write by much. */
+/* A line in the making. PIPE_BUF: up to there write(2) to a pipe is atomic, and all workers share
+ * one stderr. */
 struct line {
-    char text[16384];
+    char text[PIPE_BUF];
     size_t len;
 };
 
+#define LINE_END      2  /* brace and newline */
+#define KEY_MAX       64 /* longer ones are cut */
+#define SHORT_VALUE   64 /* values up to here may use the reserve */
+/* What follows a peer's long names (outcome, reason, milliseconds) must still fit. */
+#define VALUE_RESERVE 512
+
+static size_t room(const struct line *line)
+{
+    return sizeof(line->text) - LINE_END - line->len;
+}
+
 static void put(struct line *line, const char *text, size_t len)
 {
-    size_t room = sizeof(line->text) - line->len - 2;
-
-    if (len > room)
-        len = room;
+    if (len > room(line))
+        return;
     memcpy(line->text + line->len, text, len);
     line->len += len;
 }
@@ -97,32 +108,52 @@ static void put_string(struct line *line, const char *text)
     put(line, text, strlen(text));
 }
 
-/* Printable ASCII and well-formed UTF-8 stay; the rest becomes \xHH (text) or \u00HH (JSON). */
-static void put_escaped(struct line *line, struct bytes value)
+/* What a terminal or a viewer would act on instead of showing it: C0 and C1 controls, separators of
+ * lines, and the marks that turn the direction of text, with which a name can look like another. */
+static bool is_active(uint32_t code)
 {
-    bool cut = value.len > LOG_VALUE_MAX;
-    bool clean;
+    return code < 0x20 || (code >= 0x7f && code <= 0x9f) || code == 0x061c ||
+           (code >= 0x200e && code <= 0x200f) || (code >= 0x2028 && code <= 0x202e) ||
+           (code >= 0x2066 && code <= 0x2069) || code == 0xfeff;
+}
 
-    if (cut)
-        value.len = LOG_VALUE_MAX;
-    clean = text_is_clean(value);
-    for (size_t i = 0; i < value.len; i++) {
-        uint8_t c = value.data[i];
-        char escape[8];
+/* Escapes the character that `rest` starts with; *taken bytes. What is not UTF-8 goes byte by byte.
+ */
+static size_t escape(char out[16], struct bytes rest, size_t *taken)
+{
+    uint32_t code;
+    size_t len = utf8_first(rest, &code);
 
-        if (c == '"' || c == '\\') {
-            escape[0] = '\\';
-            escape[1] = (char)c;
-            put(line, escape, 2);
-        } else if ((c >= 0x20 && c < 0x7f) || (c >= 0x80 && clean)) {
-            put(line, (const char *)&value.data[i], 1);
-        } else {
-            snprintf(escape, sizeof(escape), log_format == LOG_JSON ? "\\u%04x" : "\\x%02x", c);
-            put_string(line, escape);
+    *taken = len ? len : 1;
+    if (len == 0)
+        return (size_t)snprintf(out, 16, log_format == LOG_JSON ? "\\u%04x" : "\\x%02x",
+                                rest.data[0]);
+    if (is_active(code))
+        return (size_t)snprintf(
+            out, 16, code < 0x80 && log_format == LOG_TEXT ? "\\x%02x" : "\\u%04x", code);
+    if (code == '"' || code == '\\')
+        return (size_t)snprintf(out, 16, "\\%c", (char)code);
+    memcpy(out, rest.data, len);
+    return len;
+}
+
+/* The limit is on the line, not on the value: escaping may blow it up sixfold. */
+static void put_escaped(struct line *line, struct bytes value, size_t limit)
+{
+    size_t used = 0;
+    size_t taken;
+
+    for (size_t at = 0; at < value.len; at += taken) {
+        char text[16];
+        size_t len = escape(text, bytes_of(value.data + at, value.len - at), &taken);
+
+        used += len;
+        if (used > limit) {
+            put_string(line, "...");
+            return;
         }
+        put(line, text, len);
     }
-    if (cut)
-        put_string(line, "...");
 }
 
 static bool needs_quotes(struct bytes value)
@@ -136,39 +167,55 @@ static bool needs_quotes(struct bytes value)
     return false;
 }
 
-static void put_field_text(struct line *line, const struct log_field *field)
+static void put_text(struct line *line, struct bytes text)
 {
-    bool quote = log_format == LOG_JSON || needs_quotes(field->text);
+    size_t reserve = text.len > SHORT_VALUE ? VALUE_RESERVE : 0;
+    size_t around = sizeof("\"...\"") - 1 + reserve;
+    size_t limit = room(line) > around ? room(line) - around : 0;
+    bool quote = log_format == LOG_JSON || needs_quotes(text);
 
+    if (limit > LOG_VALUE_MAX)
+        limit = LOG_VALUE_MAX;
     if (quote)
         put_string(line, "\"");
-    put_escaped(line, field->text);
+    put_escaped(line, text, limit);
     if (quote)
         put_string(line, "\"");
 }
 
+/* Keys may come from a policy's answer: whatever is not a plain word must not look like another
+ * field. */
 static void put_key(struct line *line, const char *key)
 {
-    if (log_format == LOG_JSON) {
-        put_string(line, line->len > 1 ? ",\"" : "\"");
-        put_escaped(line, bytes_of_string(key));
-        put_string(line, "\":");
-    } else {
-        put_string(line, " ");
-        put_escaped(line, bytes_of_string(key));
-        put_string(line, "=");
+    char word[KEY_MAX + 1];
+    size_t len = strnlen(key, KEY_MAX);
+
+    for (size_t i = 0; i < len; i++) {
+        bool plain = (key[i] >= 'a' && key[i] <= 'z') || (key[i] >= 'A' && key[i] <= 'Z') ||
+                     (key[i] >= '0' && key[i] <= '9') || strchr("_-.", key[i]) != NULL;
+
+        word[i] = plain ? key[i] : '_';
     }
+    word[len] = '\0';
+    if (log_format == LOG_TEXT)
+        put_string(line, " ");
+    else
+        put_string(line, line->len > 1 ? ",\"" : "\"");
+    put_string(line, word);
+    put_string(line, log_format == LOG_TEXT ? "=" : "\":");
 }
 
 static void put_field(struct line *line, const struct log_field *field)
 {
     char number[24];
 
-    if (field->kind == LOG_FIELD_SKIP)
+    /* So much is there or the field is left out: no field is ever cut in a way that breaks the
+     * line. */
+    if (field->kind == LOG_FIELD_SKIP || room(line) < KEY_MAX + 32)
         return;
     put_key(line, field->key);
     if (field->kind == LOG_FIELD_TEXT) {
-        put_field_text(line, field);
+        put_text(line, field->text);
     } else {
         snprintf(number, sizeof(number), "%llu", (unsigned long long)field->number);
         put_string(line, number);

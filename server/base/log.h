@@ -1,6 +1,7 @@
 /*
- * The log: one line an event, the connection id first, then key=value (or one JSON object a line). Text from peers
- * is escaped and cut at 1 KiB, so no peer can forge a line.
+ * The log: one line an event, the connection id first, then key=value (or one JSON object a line).
+ * Text from peers is escaped and cut at 1 KiB, so no peer can forge a line; a line is at most 4
+ * KiB, and fields beyond that are left out.
  *
  *     log_info(conn_id, "login", log_str("user", user), log_u64("ms", ms));
  */
@@ -12,7 +13,8 @@
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 enum log_format { LOG_TEXT, LOG_JSON };
 
-#define LOG_VALUE_MAX 1024 /* bytes of one value before it is cut */
+#define LOG_VALUE_MAX 1024 /* bytes of one value in the line, escapes included, before it is cut   \
+                            */
 
 void log_setup(enum log_format format, enum log_level level); /* before the first thread starts */
 void log_set_level(enum log_level level);                     /* any time, any thread */
@@ -32,14 +34,15 @@ struct log_field log_bytes(const char *key, struct bytes value);
 struct log_field log_u64(const char *key, uint64_t value);
 struct log_field log_none(void); /* for conditional fields */
 
-/* id: the connection's, or NULL for the daemon's own events. Writes one line with one write(2) to stderr. */
+/* id: the connection's, or NULL for the daemon's own events. Writes one line with one write(2) to
+ * stderr. */
 void log_write(enum log_level level, const char *id, const char *event,
                const struct log_field *fields);
 
 #define log_at(level, id, event, ...)                                                              \
     do {                                                                                           \
         if (log_wanted(level))                                                                     \
-            log_write(level, id, event, (struct log_field[]){__VA_ARGS__ __VA_OPT__(, ) {0}});     \
+            log_write(level, id, event, (struct log_field[]){__VA_ARGS__ __VA_OPT__(, ){0}});      \
     } while (0)
 #define log_error(id, event, ...) log_at(LOG_ERROR, id, event, __VA_ARGS__)
 #define log_warn(id, event, ...)  log_at(LOG_WARN, id, event, __VA_ARGS__)

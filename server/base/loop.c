@@ -17,8 +17,8 @@ struct deferred {
 
 struct loop {
     struct event_base *events;
-    struct event *mail;      /* eventfd readable: letters wait */
-    struct event *turn_end;  /* zero timer: runs the deferred calls */
+    struct event *mail;     /* eventfd readable: letters wait */
+    struct event *turn_end; /* zero timer: runs the deferred calls */
     int wake_fd;
     _Atomic(struct letter *) mailbox; /* newest first */
     atomic_bool stopping;

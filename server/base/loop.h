@@ -1,6 +1,6 @@
 /*
- * A loop: one thread's event base, its mailbox, and its deferred calls. One loop thread owns a connection and all
- * below it; other threads only hand over letters.
+ * A loop: one thread's event base, its mailbox, and its deferred calls. One loop thread owns a
+ * connection and all below it; other threads only hand over letters.
  */
 #ifndef PARLEY_BASE_LOOP_H
 #define PARLEY_BASE_LOOP_H
@@ -13,22 +13,26 @@ struct loop;
 
 /* NULL if the kernel has no descriptors left. */
 struct loop *loop_new(void);
-void loop_run(struct loop *loop); /* returns after loop_stop(); letters and deferred calls are then drained */
+void loop_run(
+    struct loop *loop); /* returns after loop_stop(); letters and deferred calls are then drained */
 void loop_stop(struct loop *loop); /* any thread */
 void loop_free(struct loop **loop);
 struct event_base *loop_events(struct loop *loop);
 
-/* Runs fn(arg) on this loop at the end of its turn, never inside this call. The loop's own thread only. "Close now,
- * free at the end of the turn": whoever called the closer may still hold the object. */
+/* Runs fn(arg) on this loop at the end of its turn, never inside this call. The loop's own thread
+ * only. "Close now, free at the end of the turn": whoever called the closer may still hold the
+ * object. */
 void loop_defer(struct loop *loop, void (*fn)(void *arg), void *arg);
 
-/* Something another thread hands over. Embed it in the object that travels; it is linked, not copied. */
+/* Something another thread hands over. Embed it in the object that travels; it is linked, not
+ * copied. */
 struct letter {
     struct letter *next;
     void (*deliver)(struct letter *letter); /* on the loop's thread */
 };
 
-/* Any thread, no lock: the loop is woken only when its mailbox was empty, and drains it as a batch in order. */
+/* Any thread, no lock: the loop is woken only when its mailbox was empty, and drains it as a batch
+ * in order. */
 void loop_post(struct loop *loop, struct letter *letter);
 
 uint64_t clock_ms(void); /* CLOCK_MONOTONIC */

@@ -1,6 +1,6 @@
 /*
- * Reads the data types of RFC 4251 section 5 from untrusted bytes. The error sticks: read everything, then ask
- * reader_end() once. After an error every read returns zero or empty.
+ * Reads the data types of RFC 4251 section 5 from untrusted bytes. The error sticks: read
+ * everything, then ask reader_end() once. After an error every read returns zero or empty.
  */
 #ifndef PARLEY_BASE_READER_H
 #define PARLEY_BASE_READER_H
