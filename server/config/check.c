@@ -168,18 +168,16 @@ static bool read_token(struct config *config, char **error)
 /* RFC 4253 section 4.2: printable, and no "-" before the first space. */
 static bool check_version_comment(const struct config *config, char **error)
 {
-    const char *text = config->version_comment;
-    const char *c = text;
+    const char *text = config->version_comment ? config->version_comment : "default";
+    size_t word = strcspn(text, " ");
+    bool ok = word > 0;
 
-    while (c != NULL && *c > ' ' && *c <= '~' && *c != '-')
-        c++;
-    while (c != NULL && c > text && *c >= ' ' && *c <= '~')
-        c++;
-    if (c == NULL || *c == '\0')
-        return true;
-    *error = xasprintf("%s: only printable ASCII, and a first word without \"-\"",
-                       config_where(config, &config->version_comment));
-    return false;
+    for (size_t i = 0; text[i] != '\0'; i++)
+        ok = ok && text[i] >= ' ' && text[i] <= '~' && (i > word || text[i] != '-');
+    if (!ok)
+        *error = xasprintf("%s: only printable ASCII, and a first word without \"-\"",
+                           config_where(config, &config->version_comment));
+    return ok;
 }
 
 bool config_check(struct config *config, char **error)
