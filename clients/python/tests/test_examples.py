@@ -1,0 +1,194 @@
+"""The examples do what they say. The demo is also played through a real ssh client in tests/e2e."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import grpc
+import pytest
+
+import parley
+from client import ask, run
+
+PACKAGE = Path(__file__).resolve().parent.parent
+channel_pb2, auth_pb2 = parley.channel_pb2, parley.auth_pb2
+
+
+def example(name):
+    spec = importlib.util.spec_from_file_location(name, PACKAGE / "examples" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def play(policy, *data, **start):
+    """Open a session, send the data and EOF; what came back and the exit status."""
+
+    async def scenario(daemon):
+        stream = await daemon.open(**start)
+        for payload in data:
+            await stream.data(payload)
+        await stream.eof()
+        return await stream.rest()
+
+    out, err, others = run(policy, scenario)
+    assert others[-1].WhichOneof("action") == "exit_status"
+    return out, err, others[-1].exit_status.status
+
+
+def command(line):
+    return {"exec": channel_pb2.ExecProgram(command=line)}
+
+
+PTY = {"shell": channel_pb2.ShellProgram(), "pty": channel_pb2.Pty(term="xterm")}
+
+
+# ---- the README's
+
+
+def test_the_readme_shows_the_example_exactly():
+    readme = PACKAGE.parent.parent / "README.md"
+    if not readme.exists():
+        pytest.skip("not in a checkout")
+    text = (PACKAGE / "examples" / "readme.py").read_text()
+    assert f"```python\n{text}```\n" in readme.read_text()
+    assert len(text.splitlines()) == 20
+
+
+def test_readme():
+    policy = example("readme").Hello()
+    assert ask(policy, "PasswordAuthSupported").support == parley.login_pb2.SUPPORT_YES
+    assert ask(policy, "ValidatePassword", password="wonderland").HasField("allow")
+    assert ask(policy, "ValidatePassword", password="").HasField("deny")
+    assert play(policy, **command(b"ls \xff")) == (b"You said: ls \xff\n", b"", 0)
+    assert play(policy, b"hi\n")[0].endswith(b"HI\n")
+
+
+# ---- the three that every language has
+
+
+def test_allow_all():
+    policy = example("allow_all").AllowAll()
+    answer = ask(policy, "BeginAuth")
+    assert answer.requirement == parley.login_pb2.REQUIREMENT_NOT_REQUIRED
+    out, _, status = play(policy, **command(b"id"))
+    assert b"You are alice" in out and b"b'id'" in out and status == 0
+
+
+def test_deny_all():
+    policy = example("deny_all").DenyAll()
+    assert ask(policy, "BeginAuth").common.banner.text.startswith("This server is closed")
+    assert ask(policy, "ValidatePassword", password="x").HasField("deny")
+    assert ask(policy, "ValidatePublicKey").HasField("deny")
+    assert ask(policy, "SessionRequested").HasField("refuse")
+
+
+def test_recorder(tmp_path):
+    policy = example("recorder").Recorder(tmp_path)
+    out, _, status = play(policy, b"ls\r", b"\x04", **PTY)
+    assert (out, status) == (b"$ ls\r\n$ ", 0)
+    (cast,) = tmp_path.glob("*.cast")
+    header, *events = map(json.loads, cast.read_text().splitlines())
+    assert header["version"] == 2 and header["title"].startswith("alice")
+    assert [event[1:] for event in events] == [
+        ["o", "$ "],
+        ["i", "ls\r"],
+        ["o", "ls\r\n$ "],
+        ["i", "\x04"],
+    ]
+
+
+def test_recorder_has_no_commands(tmp_path):
+    policy = example("recorder").Recorder(tmp_path)
+    assert play(policy, **command(b"rm -rf /")) == (b"rm: not found\n", b"", 127)
+
+
+# ---- the demo
+
+
+@pytest.fixture
+def demo():
+    return example("demo").Demo({("ssh-ed25519", "AAAAkey")})
+
+
+def test_demo_logins(demo):
+    assert ask(demo, "ValidatePassword", password="demo").HasField("allow")
+    assert ask(demo, "ValidatePassword", password="Demo").HasField("deny")
+    good = auth_pb2.PublicKey(openssh="ssh-ed25519 AAAAkey alice@home")
+    assert ask(demo, "ValidatePublicKey", key=good).HasField("allow")
+    for bad in ("ssh-ed25519 AAAAother", "ssh-rsa AAAAkey", ""):
+        answer = ask(demo, "ValidatePublicKey", key=auth_pb2.PublicKey(openssh=bad))
+        assert answer.HasField("deny")
+
+
+def test_demo_keys(tmp_path):
+    path = tmp_path / "keys"
+    path.write_text("# mine\n\nssh-ed25519 AAAA me@home\nssh-rsa BBBB\n")
+    assert example("demo").read_keys(path) == {("ssh-ed25519", "AAAA"), ("ssh-rsa", "BBBB")}
+
+
+@pytest.mark.parametrize(
+    "line, expected",
+    [
+        (b"echo hello  world", (b"hello  world\n", b"", 0)),
+        (b"true", (b"", b"", 0)),
+        (b"false", (b"", b"", 1)),
+        (b"exit 7", (b"", b"", 7)),
+        (b"rm -rf /", (b"", b"rm: no such command; try help\n", 127)),
+    ],
+)
+def test_demo_commands(demo, line, expected):
+    assert play(demo, **command(line)) == expected
+
+
+def test_demo_cat(demo):
+    payload = bytes(range(256)) * 1000
+    assert play(demo, payload, b"end", **command(b"cat")) == (payload + b"end", b"", 0)
+
+
+def test_demo_who_and_help(demo):
+    assert b"alice" in play(demo, **command(b"who"))[0]
+    assert b"clock" in play(demo, **command(b"help"))[0]
+    assert demo.sessions == []
+
+
+def test_demo_has_no_subsystems(demo):
+    start = {"subsystem": channel_pb2.SubsystemProgram(name=b"sftp")}
+    assert play(demo, **start)[2] == 1
+
+
+def test_demo_shell_without_terminal(demo):
+    out, err, status = play(demo, b"echo a\nnon", b"sense\nexit\n")
+    assert out.endswith(b"try help.\na\nBye.\n") and b"parley>" not in out and b"\r" not in out
+    assert err == b"nonsense: no such command; try help\n" and status == 127
+
+
+def test_demo_shell_with_terminal(demo):
+    out, _, status = play(demo, b"ecxx\x7f\x7fho \x1b[Da\r", b"half\x03", b"\x04", **PTY)
+    assert b"parley> ecxx\b \b\b \bho a\r\na\r\nparley> half^C\r\nparley> \r\nBye.\r\n" in out
+    assert status == 0
+
+
+def test_demo_backspace_takes_a_whole_character(demo):
+    out, _, _ = play(demo, "echo né\x7f\x7fo\r".encode(), b"exit\r", **PTY)
+    assert b"\r\no\r\n" in out
+
+
+def test_demo_shell_ends_with_its_input(demo):
+    assert play(demo, b"echo last")[0].endswith(b"last\nBye.\n")
+
+
+def test_demo_clock_stops_at_the_key_and_at_the_signal(demo):
+    async def scenario(daemon):
+        key = await daemon.open(**PTY)
+        await key.data(b"clock\r")
+        await key.data(b"\x03exit\r")
+        out, _, _ = await key.rest()
+        assert b"^C\r\n" in out and out.endswith(b"Bye.\r\n")
+        signal = await daemon.open(**command(b"clock"))
+        await signal.send(signal=channel_pb2.Signal(name="INT"))
+        _, _, others = await signal.rest()
+        assert others[-1].exit_status.status == 130
+        assert await signal.code() == grpc.StatusCode.OK
+
+    run(demo, scenario)
