@@ -138,6 +138,9 @@ static bool apply_loaded(struct config *config, const struct schema *schema,
         else
             ok = apply_one(config, row, lines, settings[row].path, NULL, slot, error);
     }
+    for (size_t section = 0; ok && section <= SETTING_COUNT; section++)
+        if (loaded->sections[section] != NULL)
+            ok = apply_loaded(config, schema, loaded->sections[section], lines, error);
     return ok;
 }
 

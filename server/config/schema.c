@@ -63,11 +63,13 @@ static void make_value(struct schema *schema, cyaml_schema_field_t *field, size_
     if (setting_is_map(&settings[row])) {
         make_map(schema, row, lines);
         field->value.type = CYAML_MAPPING;
+        field->value.flags = CYAML_FLAG_POINTER_NULL;
         /* One slot more than keys: an empty map must not become a NULL pointer. */
         field->value.data_size = (uint32_t)((field_count(schema->maps[row]) + 1) * sizeof(char *));
         field->value.mapping.fields = schema->maps[row];
     } else if (setting_is_list(&settings[row])) {
         field->value.type = CYAML_SEQUENCE;
+        field->value.flags = CYAML_FLAG_POINTER_NULL;
         field->value.data_size = sizeof(char *);
         field->value.sequence.entry = &text_value;
         field->value.sequence.max = CYAML_UNLIMITED;
@@ -76,16 +78,18 @@ static void make_value(struct schema *schema, cyaml_schema_field_t *field, size_
     } else {
         field->value = text_value;
     }
-    field->value.flags = CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL;
+    field->value.flags |= CYAML_FLAG_OPTIONAL;
 }
 
 static void add_section(struct schema *schema, size_t section)
 {
     cyaml_schema_field_t *field = add_field(&schema->fields[0], schema->sections[section]);
 
-    /* In place: every value goes to its slot in the one struct loaded. */
+    field->data_offset =
+        (uint32_t)(offsetof(struct loaded, sections) + section * sizeof(struct loaded *));
     field->value.type = CYAML_MAPPING;
-    field->value.flags = CYAML_FLAG_OPTIONAL;
+    /* NULL: a section whose keys are all commented out is no error. */
+    field->value.flags = CYAML_FLAG_POINTER_NULL | CYAML_FLAG_OPTIONAL;
     field->value.data_size = sizeof(struct loaded);
     field->value.mapping.fields = schema->fields[section];
 }

@@ -10,10 +10,12 @@
 
 /* One slot a setting, in the order of the table: char * (one value), char ** (a list, or a map in
  * the order of `maps`), or NULL if the file does not set it. Values stay text here, so that file,
- * variables and flags share one parser. */
+ * variables and flags share one parser. Each section is loaded into one of its own; what it does
+ * not hold is NULL there. */
 struct loaded {
     void *slot[SETTING_COUNT];
     unsigned count[SETTING_COUNT]; /* of lists */
+    struct loaded *sections[1 + SETTING_COUNT];
 };
 
 struct schema {

@@ -1,6 +1,7 @@
 #include "unit/cmocka_unit.h"
 
 #include "config/config.h"
+#include "config/settings.h" /* to see that the example has every setting */
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -53,7 +54,7 @@ static int teardown(void **state)
 /* Loads with these flags, NULL-terminated. */
 static enum config_verdict load(const char *const *flags)
 {
-    char *argv[16] = {(char *)"parleyd"};
+    char *argv[24] = {(char *)"parleyd"};
     int argc = 1;
 
     teardown(NULL);
@@ -243,6 +244,76 @@ static void an_empty_file_sets_nothing(void **state)
     assert_string_equal(error, "/: Is a directory");
 }
 
+static void sections_and_lists_may_be_empty(void **state)
+{
+    static const char text[] = "listen:\nlog:\nlimits: {}\npolicy:\n  targets:\n  deadlines: {}\n"
+                               "  required_handlers: []\n  target: a:1\n";
+
+    (void)state;
+    assert_int_equal(load_text(text, sizeof(text) - 1), CONFIG_RUN);
+    assert_int_equal(config.listen.count, 1); /* the default */
+    assert_int_equal(config.policy.targets.count, 0);
+    assert_int_equal(config.policy.required_handlers.count, 0);
+}
+
+/* ---- the example */
+
+/* "#key: value" is a setting that is commented out, "# text" is text. */
+static size_t uncomment(char *out, const char *in)
+{
+    size_t len = 0;
+    bool at_start = true;
+
+    for (; *in != '\0'; in++) {
+        if (at_start && in[0] == '#' && in[1] != ' ' && in[1] != '\n' && in[1] != '\0')
+            continue;
+        if (at_start && in[0] == '#' && in[1] == ' ' && in[2] == ' ' && in[3] != ' ')
+            continue;
+        at_start = *in == '\n' || (at_start && *in == ' ');
+        out[len++] = *in;
+    }
+    out[len] = '\0';
+    return len;
+}
+
+static char *read_example(void)
+{
+    FILE *file = fopen(PARLEY_SOURCE_DIR "/server/config/parleyd.example.yaml", "r");
+    char *text = calloc(1, 32768);
+
+    assert_non_null(file);
+    assert_in_range(fread(text, 1, 32767, file), 1, 32766);
+    fclose(file);
+    return text;
+}
+
+static void the_example_is_right_and_whole(void **state)
+{
+    char *example = read_example(), *all = malloc(32768);
+    struct config untouched;
+
+    (void)state;
+    write_file("other", "token\n", 6, 0600);
+    assert_int_equal(load_text(example, strlen(example)), CONFIG_RUN);
+    write_file("p.yaml", all, uncomment(all, example), 0600);
+    if (LOAD("--config", "p.yaml", "--host-key", "key", "--policy", "a:1", "--policy-ca", "key",
+             "--policy-cert", "key", "--policy-key", "key", "--policy-token-file",
+             "other") != CONFIG_RUN)
+        fail_msg("%s", error);
+    for (size_t i = 0; i < SETTING_COUNT; i++)
+        if (config.origins->source[i] == SOURCE_DEFAULT)
+            fail_msg("%s is missing in the example", settings[i].path);
+    /* Where it shows a default, it is the default. */
+    config_set_defaults(&untouched);
+    assert_memory_equal(&config.limits, &untouched.limits, sizeof(config.limits));
+    assert_int_equal(config.policy.auth_deadline_ms, untouched.policy.auth_deadline_ms);
+    assert_int_equal(config.policy.queue_bytes, untouched.policy.queue_bytes);
+    assert_int_equal(config.transport.rekey_bytes, untouched.transport.rekey_bytes);
+    config_clear(&untouched);
+    free(example);
+    free(all);
+}
+
 /* ---- who wins */
 
 static void flags_beat_environment_beats_file(void **state)
@@ -378,6 +449,8 @@ int main(void)
         cmocka_unit_test_teardown(a_whole_file_is_read, teardown),
         cmocka_unit_test_teardown(defaults_are_those_of_the_design, teardown),
         cmocka_unit_test_teardown(an_empty_file_sets_nothing, teardown),
+        cmocka_unit_test_teardown(sections_and_lists_may_be_empty, teardown),
+        cmocka_unit_test_teardown(the_example_is_right_and_whole, teardown),
         cmocka_unit_test_teardown(flags_beat_environment_beats_file, clear_environment),
         cmocka_unit_test_teardown(a_bad_variable_is_named, clear_environment),
         cmocka_unit_test_teardown(wrong_flags_are_usage_errors, teardown),
