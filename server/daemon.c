@@ -66,8 +66,9 @@ static void enter(struct daemon *daemon, enum daemon_state state)
     static const char *const names[] = {"starting", "ready", "draining", "stopped"};
 
     daemon->state = state;
-    log_info(NULL, names[state], log_u64("workers", daemon->worker_count),
-             log_str("version", state == DAEMON_SERVING ? PARLEY_VERSION : NULL));
+    if (daemon->status == 0) /* else the one line that says why is enough */
+        log_info(NULL, names[state], log_u64("workers", daemon->worker_count),
+                 log_str("version", state == DAEMON_SERVING ? PARLEY_VERSION : NULL));
     if (state == DAEMON_STOPPED)
         loop_stop(daemon->loop);
 }
@@ -355,6 +356,9 @@ static bool daemon_init(struct daemon *daemon, const struct config *config, size
     };
     prepare_process();
     log_setup(config->log.format, config->log.level);
+    for (size_t i = 0; i < config->unknown_variables.count; i++)
+        log_warn(NULL, "unknown-variable",
+                 log_str("name", config->unknown_variables.items[i].text));
     if (!watch_signals(daemon))
         return false;
     if (!transport_global_init())

@@ -128,6 +128,7 @@ void config_clear(struct config *config)
         if (config->origins != NULL)
             free(config->origins->where[i]);
     }
+    list_clear(&config->unknown_variables);
     secret_free(config->policy.token);
     free(config->origins);
     free(config->file);

@@ -68,7 +68,8 @@ struct config {
         enum log_level level;
     } log;
 
-    struct config_origins *origins; /* who set what */
+    struct config_list unknown_variables; /* PARLEY_* that are no setting: worth a warning */
+    struct config_origins *origins;       /* who set what */
 };
 
 enum config_verdict {

@@ -375,6 +375,20 @@ static void a_bad_variable_is_named(void **state)
     assert_string_equal(error, "PARLEY_RPC_DEADLINE: \"Channel\" is not HANDLER=TIME");
 }
 
+static void an_unknown_variable_is_noted(void **state)
+{
+    (void)state;
+    setenv("PARLEY_LOG_LEVL", "debug", 1);
+    setenv("PARLEY_PORT_22_TCP_ADDR", "192.0.2.1", 1);
+    setenv("PARLEY_POLICY_SERVICE_HOST", "192.0.2.1", 1);
+    assert_int_equal(LOAD("--policy", "a:1", "--host-key", "key"), CONFIG_RUN);
+    assert_int_equal(config.unknown_variables.count, 1);
+    assert_string_equal(config.unknown_variables.items[0].text, "PARLEY_LOG_LEVL");
+    unsetenv("PARLEY_LOG_LEVL");
+    unsetenv("PARLEY_PORT_22_TCP_ADDR");
+    unsetenv("PARLEY_POLICY_SERVICE_HOST");
+}
+
 /* ---- flags */
 
 static void wrong_flags_are_usage_errors(void **state)
@@ -453,6 +467,7 @@ int main(void)
         cmocka_unit_test_teardown(the_example_is_right_and_whole, teardown),
         cmocka_unit_test_teardown(flags_beat_environment_beats_file, clear_environment),
         cmocka_unit_test_teardown(a_bad_variable_is_named, clear_environment),
+        cmocka_unit_test_teardown(an_unknown_variable_is_noted, clear_environment),
         cmocka_unit_test_teardown(wrong_flags_are_usage_errors, teardown),
         cmocka_unit_test_teardown(host_keys_are_looked_at, teardown),
         cmocka_unit_test_teardown(the_token_is_read_from_its_file, teardown),
