@@ -75,40 +75,16 @@ static void enter(struct daemon *daemon, enum daemon_state state)
 
 /* ---- settings of the rooms */
 
-static const char **texts_of(const struct config_list *list)
-{
-    const char **texts = xcalloc(list->count + 1, sizeof(*texts));
-
-    for (size_t i = 0; i < list->count; i++)
-        texts[i] = list->items[i].text;
-    return texts;
-}
-
-/* Every worker reads the host keys for itself: no key is shared between threads. */
 static bool make_workers(struct daemon *daemon, size_t count)
 {
-    const struct config *config = daemon->config;
-    const char **keys = texts_of(&config->host_keys);
-    struct transport_settings settings = {
-        .host_key_files = keys,
-        .version_comment = config->version_comment,
-        .kex = config->transport.kex,
-        .ciphers = config->transport.ciphers,
-        .macs = config->transport.macs,
-        .host_key_algorithms = config->transport.host_key_algorithms,
-        .rekey_bytes = config->transport.rekey_bytes,
-        .rekey_seconds = (uint32_t)(config->transport.rekey_ms / 1000),
-        .rekey_answer_ms = (uint32_t)config->transport.rekey_answer_ms,
-    };
     char *error = NULL;
 
     daemon->workers = xcalloc(count, sizeof(*daemon->workers));
     while (error == NULL && daemon->worker_count < count) {
         size_t index = daemon->worker_count++;
 
-        worker_init(&daemon->workers[index], index, &settings, &error);
+        worker_init(&daemon->workers[index], index, daemon->config, &error);
     }
-    free(keys);
     return error == NULL || fail(daemon, error);
 }
 

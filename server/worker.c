@@ -11,15 +11,96 @@
 
 static const struct timeval drain_interval = {0, 20000};
 
-bool worker_init(struct worker *worker, size_t index, const struct transport_settings *settings,
-                 char **error)
+static const char **host_keys_of(const struct config *config)
 {
+    const char **files = xcalloc(config->host_keys.count + 1, sizeof(*files));
+
+    for (size_t i = 0; i < config->host_keys.count; i++)
+        files[i] = config->host_keys.items[i].text;
+    return files;
+}
+
+static bool would_fail(struct loop *loop, const struct transport_settings *settings)
+{
+    char *error = NULL;
+    struct transport_server *server = transport_server_new(loop, settings, &error);
+    bool failed = server == NULL;
+
+    transport_server_free(&server);
+    free(error);
+    return failed;
+}
+
+/* The setting that transport_server_new() refuses, as the operator wrote it: the one that it also
+ * refuses alone. NULL: it is only that some do not go together. */
+static const char *culprit(struct loop *loop, const struct config *config, const char *const *keys)
+{
+    const struct {
+        char *const *value;
+        struct transport_settings alone;
+    } lists[] = {
+        {&config->transport.kex, {.kex = config->transport.kex}},
+        {&config->transport.ciphers, {.ciphers = config->transport.ciphers}},
+        {&config->transport.macs, {.macs = config->transport.macs}},
+        {&config->transport.host_key_algorithms,
+         {.host_key_algorithms = config->transport.host_key_algorithms}},
+    };
+
+    for (size_t i = 0; i < config->host_keys.count; i++) {
+        const char *file[] = {config->host_keys.items[i].text, NULL};
+        struct transport_settings alone = {.host_key_files = file};
+
+        if (would_fail(loop, &alone))
+            return config->host_keys.items[i].where;
+    }
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        struct transport_settings alone = lists[i].alone;
+
+        alone.host_key_files = keys;
+        if (*lists[i].value != NULL && would_fail(loop, &alone))
+            return config_where(config, lists[i].value);
+    }
+    return NULL;
+}
+
+static void name_culprit(struct loop *loop, const struct config *config, const char *const *keys,
+                         char **error)
+{
+    const char *where = culprit(loop, config, keys);
+    char *named;
+
+    if (where == NULL)
+        return;
+    named = xasprintf("%s: %s", where, *error);
+    free(*error);
+    *error = named;
+}
+
+/* Every worker reads the host keys for itself: no key is shared between threads. */
+bool worker_init(struct worker *worker, size_t index, const struct config *config, char **error)
+{
+    const char **keys = host_keys_of(config);
+    struct transport_settings settings = {
+        .host_key_files = keys,
+        .version_comment = config->version_comment,
+        .kex = config->transport.kex,
+        .ciphers = config->transport.ciphers,
+        .macs = config->transport.macs,
+        .host_key_algorithms = config->transport.host_key_algorithms,
+        .rekey_bytes = config->transport.rekey_bytes,
+        .rekey_seconds = (uint32_t)(config->transport.rekey_ms / 1000),
+        .rekey_answer_ms = (uint32_t)config->transport.rekey_answer_ms,
+    };
+
     *worker = (struct worker){.index = index, .loop = loop_new()};
     if (worker->loop == NULL) {
         *error = xstrdup("cannot make an event loop: no descriptors left");
-        return false;
+    } else {
+        worker->server = transport_server_new(worker->loop, &settings, error);
+        if (worker->server == NULL)
+            name_culprit(worker->loop, config, keys, error);
     }
-    worker->server = transport_server_new(worker->loop, settings, error);
+    free(keys);
     return worker->server != NULL;
 }
 

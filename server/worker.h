@@ -3,6 +3,7 @@
 #ifndef PARLEY_WORKER_H
 #define PARLEY_WORKER_H
 
+#include "config/config.h"
 #include "conn/conn.h"
 #include "listeners/listener.h"
 
@@ -28,8 +29,7 @@ struct worker {
 };
 
 /* Main thread. Loop and host keys; false: *error is set. */
-bool worker_init(struct worker *worker, size_t index, const struct transport_settings *settings,
-                 char **error);
+bool worker_init(struct worker *worker, size_t index, const struct config *config, char **error);
 /* Takes its socket of each port. */
 bool worker_start(struct worker *worker, struct control *control,
                   const struct conn_settings *settings, struct listener_ports *ports, char **error);
