@@ -1,0 +1,143 @@
+/* Host keys and users' keys of the fake transport: no cryptography, but exact about what was
+ * signed. */
+#include "fakes/transport_fake.h"
+
+#include "base/alloc.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct public_key {
+    struct buf blob;
+    char *type;
+};
+
+static struct signature_facts touched;
+
+/* ---- host keys */
+
+static const char *const host_keys[] = {FAKE_HOST_KEY, FAKE_OTHER_HOST_KEY};
+
+size_t transport_host_key_count(const struct transport *t)
+{
+    (void)t;
+    return sizeof(host_keys) / sizeof(host_keys[0]);
+}
+
+struct bytes transport_host_key_blob(const struct transport *t, size_t index)
+{
+    (void)t;
+    return bytes_of_string(host_keys[index]);
+}
+
+struct bytes transport_host_key_used(const struct transport *t)
+{
+    (void)t;
+    return BYTES(FAKE_HOST_KEY);
+}
+
+bool transport_host_key_sign(struct transport *t, struct bytes blob, struct bytes data,
+                             struct buf *signature)
+{
+    for (size_t i = 0; i < transport_host_key_count(t); i++)
+        if (bytes_are(blob, host_keys[i])) {
+            fake_sign(signature, blob, "host", data);
+            return true;
+        }
+    return false;
+}
+
+/* ---- users' keys */
+
+struct public_key *public_key_parse(struct bytes blob)
+{
+    const uint8_t *colon = blob.len ? memchr(blob.data, ':', blob.len) : NULL;
+    struct public_key *key;
+
+    if (colon == NULL || !text_is_clean(blob))
+        return NULL;
+    key = xcalloc(1, sizeof(*key));
+    buf_put(&key->blob, blob);
+    key->type = bytes_to_string(bytes_of(blob.data, (size_t)(colon - blob.data)));
+    if (strcmp(key->type, "ssh-ed25519") != 0 && strcmp(key->type, "ssh-rsa") != 0 &&
+        strcmp(key->type, "sk-ssh-ed25519@openssh.com") != 0)
+        public_key_free(&key);
+    return key;
+}
+
+void public_key_free(struct public_key **where)
+{
+    struct public_key *key = *where;
+
+    *where = NULL;
+    if (key == NULL)
+        return;
+    buf_clear(&key->blob);
+    free(key->type);
+    free(key);
+}
+
+const char *public_key_type(const struct public_key *key)
+{
+    return key->type;
+}
+
+uint32_t public_key_bits(const struct public_key *key)
+{
+    return strcmp(key->type, "ssh-rsa") == 0 ? 3072 : 256;
+}
+
+struct bytes public_key_blob(const struct public_key *key)
+{
+    return buf_bytes(&key->blob);
+}
+
+char *public_key_fingerprint(const struct public_key *key)
+{
+    return xasprintf("SHA256:%.*s", (int)key->blob.len, (const char *)key->blob.data);
+}
+
+char *public_key_openssh(const struct public_key *key)
+{
+    return xasprintf("%s %.*s", key->type, (int)key->blob.len, (const char *)key->blob.data);
+}
+
+const char *public_key_algorithms(void)
+{
+    return "ssh-ed25519,rsa-sha2-256,rsa-sha2-512,sk-ssh-ed25519@openssh.com";
+}
+
+bool public_key_allows(const struct public_key *key, struct bytes algorithm)
+{
+    if (strcmp(key->type, "ssh-rsa") == 0)
+        return bytes_are(algorithm, "rsa-sha2-256") || bytes_are(algorithm, "rsa-sha2-512");
+    return bytes_are(algorithm, key->type);
+}
+
+void fake_sign(struct buf *out, struct bytes blob, const char *algorithm, struct bytes data)
+{
+    buf_put_cstring(out, algorithm);
+    buf_put_string(out, blob);
+    buf_put_string(out, data);
+}
+
+bool public_key_verify(const struct public_key *key, struct bytes algorithm, struct bytes signature,
+                       struct bytes data, struct signature_facts *facts)
+{
+    char *name = bytes_to_string(algorithm);
+    struct buf wanted = {0};
+    bool good;
+
+    fake_sign(&wanted, buf_bytes(&key->blob), name, data);
+    good = public_key_allows(key, algorithm) && bytes_equal(signature, buf_bytes(&wanted));
+    if (good && facts != NULL && strncmp(key->type, "sk-", 3) == 0)
+        *facts = touched;
+    buf_clear(&wanted);
+    free(name);
+    return good;
+}
+
+void fake_touch(bool present, bool verified)
+{
+    touched = (struct signature_facts){present, verified};
+}
