@@ -10,17 +10,17 @@
 
 /* What libcyaml says of an error: a message, then the way from the value up to the top. */
 struct complaint {
-    char message[256];
-    char path[256]; /* of the value, or of the mapping around an unknown key */
+    char *message; /* NULL: none */
+    char *path;    /* owned: of the value, or of the mapping around an unknown key; NULL: the top */
     size_t line;
 };
 
-static void prepend(char *path, size_t size, const char *name, size_t len)
+static void prepend(char **path, const char *name, size_t len)
 {
-    char old[256];
+    char *longer = xasprintf("%.*s%s%s", (int)len, name, *path ? "." : "", *path ? *path : "");
 
-    snprintf(old, sizeof(old), "%s", path);
-    snprintf(path, size, "%.*s%s%s", (int)len, name, old[0] ? "." : "", old);
+    free(*path);
+    *path = longer;
 }
 
 static void on_complaint(cyaml_log_t level, void *arg, const char *format, va_list args)
@@ -35,13 +35,12 @@ static void on_complaint(cyaml_log_t level, void *arg, const char *format, va_li
     text[strcspn(text, "\n")] = '\0';
     if ((at = strstr(text, field)) != NULL) {
         at += sizeof(field) - 1;
-        prepend(complaint->path, sizeof(complaint->path), at, strcspn(at, "'"));
+        prepend(&complaint->path, at, strcspn(at, "'"));
     }
     if ((at = strstr(text, "(line: ")) != NULL && complaint->line == 0)
         complaint->line = strtoul(at + 7, NULL, 10);
-    if (complaint->message[0] == '\0' && strncmp(text, prefix, sizeof(prefix) - 1) == 0)
-        snprintf(complaint->message, sizeof(complaint->message), "%.255s",
-                 text + sizeof(prefix) - 1);
+    if (complaint->message == NULL && strncmp(text, prefix, sizeof(prefix) - 1) == 0)
+        complaint->message = xstrdup(text + sizeof(prefix) - 1);
 }
 
 static const char *plain_words(const char *message)
@@ -66,18 +65,21 @@ static const char *plain_words(const char *message)
 static char *explain(struct complaint *complaint, const char *file, const struct lines *lines)
 {
     static const char unknown[] = "Unexpected key: ";
-    char path[512];
+    const char *message = complaint->message ? complaint->message : "cannot be read";
+    const char *path = complaint->path ? complaint->path : "";
+    const char *key = "";
+    char *full, *text;
     size_t line;
 
-    snprintf(path, sizeof(path), "%s", complaint->path);
-    if (strncmp(complaint->message, unknown, sizeof(unknown) - 1) == 0)
-        snprintf(path, sizeof(path), "%s%s%s", complaint->path, complaint->path[0] ? "." : "",
-                 complaint->message + sizeof(unknown) - 1);
-    line = lines_find(lines, path);
+    if (strncmp(message, unknown, sizeof(unknown) - 1) == 0)
+        key = message + sizeof(unknown) - 1;
+    full = xasprintf("%s%s%s", path, path[0] && key[0] ? "." : "", key);
+    line = lines_find(lines, full);
     if (line == 0)
         line = complaint->line ? complaint->line : 1;
-    return xasprintf("%s:%zu: %s%s%s", file, line, path, path[0] ? ": " : "",
-                     plain_words(complaint->message));
+    text = xasprintf("%s:%zu: %s%s%s", file, line, full, full[0] ? ": " : "", plain_words(message));
+    free(full);
+    return text;
 }
 
 static bool apply_one(struct config *config, size_t row, const struct lines *lines,
@@ -166,6 +168,8 @@ static bool load(struct config *config, struct bytes text, const struct lines *l
     else if (loaded != NULL) /* NULL: the file is empty */
         ok = apply_loaded(config, &schema, loaded, lines, error);
     cyaml_free(&how, &schema.top, loaded, 0);
+    free(complaint.message);
+    free(complaint.path);
     schema_clear(&schema);
     return ok;
 }
