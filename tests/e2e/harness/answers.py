@@ -1,0 +1,147 @@
+"""Short names for answers, and whole policies that most tests start from."""
+
+from __future__ import annotations
+
+from typing import Any, Awaitable, Callable
+
+from .contract import pb
+from .policy import Policy
+from .stream import ChannelStream
+
+PUBLICKEY = pb.AUTH_METHOD_PUBLICKEY
+PASSWORD = pb.AUTH_METHOD_PASSWORD
+KBDINT = pb.AUTH_METHOD_KEYBOARD_INTERACTIVE
+
+Program = Callable[[ChannelStream], Awaitable[None]]
+
+
+def allow(**fields: Any) -> Any:
+    return pb.Allow(**fields)
+
+
+def methods(*names: int) -> Any:
+    return pb.Methods(methods=names)
+
+
+def begin(*names: int, **fields: Any) -> Any:
+    """BeginAuth that names the methods, so that no Supported question follows."""
+    return pb.BeginAuthAnswer(requirement=pb.REQUIREMENT_REQUIRED, methods=methods(*names), **fields)
+
+
+def not_required(**fields: Any) -> Any:
+    """BeginAuth that lets anybody in."""
+    return pb.BeginAuthAnswer(requirement=pb.REQUIREMENT_NOT_REQUIRED, **fields)
+
+
+def supported(yes: bool = True) -> Any:
+    return pb.SupportedAnswer(support=pb.SUPPORT_YES if yes else pb.SUPPORT_NO)
+
+
+def password_ok(**fields: Any) -> Any:
+    return pb.PasswordAnswer(allow=allow(**fields))
+
+
+def password_no(message: str = "") -> Any:
+    return pb.PasswordAnswer(deny=pb.Deny(message=message))
+
+
+def key_ok(**fields: Any) -> Any:
+    return pb.AuthAnswer(allow=allow(**fields))
+
+
+def key_no(message: str = "") -> Any:
+    return pb.AuthAnswer(deny=pb.Deny(message=message))
+
+
+def partial(*remaining: int, **fields: Any) -> Any:
+    return pb.PartialSuccess(remaining=remaining, **fields)
+
+
+def accept() -> Any:
+    return pb.SessionAnswer(accept=pb.Accept())
+
+
+def stream(target: str = "") -> Any:
+    return pb.SessionAnswer(stream=pb.StreamEndpoint(target=target))
+
+
+def refuse(reason: str = "", code: int = 0) -> Any:
+    return pb.SessionAnswer(refuse=pb.Refuse(code=code, reason=reason))
+
+
+def grant() -> Any:
+    return pb.GrantAnswer(allow=allow())
+
+
+def deny_grant() -> Any:
+    return pb.GrantAnswer(deny=pb.Deny())
+
+
+def common(**fields: Any) -> Any:
+    return pb.Common(**fields)
+
+
+# ---- policies
+
+
+def open_house(policy: Policy, program: Program | None = None) -> Policy:
+    """Anybody logs in without a credential; every program is the given one."""
+    policy.on.BeginAuth = not_required()
+    serve(policy, program)
+    return policy
+
+
+def password_house(policy: Policy, user: str = "alice", password: str = "wonderland") -> Policy:
+    """One user with one password; programs as given to serve()."""
+    policy.on.BeginAuth = begin(PASSWORD)
+
+    def check(request: Any, _context: Any) -> Any:
+        good = request.context.user == user and request.password == password
+        return password_ok() if good else password_no()
+
+    policy.on.ValidatePassword = check
+    serve(policy, say(b""))
+    return policy
+
+
+def key_house(policy: Policy, blob: bytes) -> Policy:
+    """Whoever proves to have this key."""
+    policy.on.BeginAuth = begin(PUBLICKEY)
+    policy.on.ValidatePublicKey = lambda request, _: key_ok() if request.key.blob == blob else key_no()
+    serve(policy, say(b""))
+    return policy
+
+
+def serve(policy: Policy, program: Program | None) -> None:
+    """Sessions end in this program."""
+    policy.on.SessionRequested = stream()
+    if program:
+        policy.on.Channel = program
+
+
+# ---- programs
+
+
+def say(out: bytes, err: bytes = b"", status: int = 0) -> Program:
+    """Writes, then exits; reads to the end so that nothing is cut off."""
+
+    async def program(channel: ChannelStream) -> None:
+        if out:
+            await channel.write(out)
+        if err:
+            await channel.write(err, 1)
+        await channel.exit(status)
+
+    return program
+
+
+async def cat(channel: ChannelStream) -> None:
+    """Everything back until eof."""
+    while data := await channel.read_data():
+        await channel.write(data)
+    await channel.exit(0)
+
+
+async def wait_close(channel: ChannelStream) -> None:
+    """A program that only ends when its client does."""
+    await channel.drain()

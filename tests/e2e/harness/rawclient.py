@@ -1,0 +1,165 @@
+"""A hostile client: RFC 4252 and RFC 4254 message by message, in any order and with any content."""
+
+from __future__ import annotations
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from . import wire
+from .rawssh import Closed, Disconnected, RawTransport
+from .wire import Reader, boolean, string, u32
+
+QUIET_TYPES = (wire.IGNORE, wire.DEBUG, wire.EXT_INFO)
+WINDOW, PACKET = 1 << 21, 1 << 15
+
+
+class UserKey:
+    """An ed25519 key that lives in memory only."""
+
+    algorithm = b"ssh-ed25519"
+
+    def __init__(self) -> None:
+        self._private = Ed25519PrivateKey.generate()
+        self.blob = string(self.algorithm) + string(self._private.public_key().public_bytes_raw())
+
+    def sign(self, data: bytes) -> bytes:
+        return string(self.algorithm) + string(self._private.sign(data))
+
+
+class RawClient(RawTransport):
+    """expect() reads on to what the test waits for; what comes on the way is kept."""
+
+    def __init__(self, port: int, **how: object) -> None:
+        self.banners: list[str] = []
+        self.global_requests: list[bytes] = []
+        self.windows_given: dict[int, int] = {}  # by our channel number: what WINDOW_ADJUST added
+        super().__init__(port, **how)
+
+    def expect(self, *types: int) -> Reader:
+        """The next message that matters; it must be one of these."""
+        while True:
+            message = self.recv()
+            if message.type in types:
+                return message
+            if message.type == wire.USERAUTH_BANNER:
+                self.banners.append(message.string().decode())
+            elif message.type == wire.GLOBAL_REQUEST:
+                self.global_requests.append(message.string())
+            elif message.type == wire.WINDOW_ADJUST:
+                channel = message.u32()
+                self.windows_given[channel] = self.windows_given.get(channel, 0) + message.u32()
+            elif message.type not in QUIET_TYPES:
+                raise AssertionError(f"expected {types}, got {message!r}")
+
+    def expect_disconnect(self) -> Disconnected:
+        """Reads to the DISCONNECT; a socket closed without one is an error."""
+        try:
+            while True:
+                message = self.recv()
+                if message.type in (wire.USERAUTH_SUCCESS, wire.OPEN_CONFIRMATION):
+                    raise AssertionError(f"expected a disconnect, got {message!r}")
+                if message.type == wire.USERAUTH_BANNER:
+                    self.banners.append(message.string().decode())
+        except Disconnected as end:
+            return end
+
+    def expect_end(self) -> Disconnected | Closed:
+        """The connection is over, with or without DISCONNECT."""
+        try:
+            return self.expect_disconnect()
+        except Closed as end:
+            return end
+
+    # ---- RFC 4252
+
+    def service(self, name: str = "ssh-userauth") -> None:
+        self.send(bytes([wire.SERVICE_REQUEST]) + string(name))
+        if name == "ssh-userauth":
+            assert self.expect(wire.SERVICE_ACCEPT).string() == name.encode()
+
+    @staticmethod
+    def auth_message(user: bytes | str, method: str, rest: bytes = b"", service: str = "ssh-connection") -> bytes:
+        return bytes([wire.USERAUTH_REQUEST]) + string(user) + string(service) + string(method) + rest
+
+    @staticmethod
+    def password_message(user: bytes | str, password: bytes | str) -> bytes:
+        return RawClient.auth_message(user, "password", boolean(False) + string(password))
+
+    def verdict(self) -> Reader:
+        """SUCCESS, FAILURE or message 60."""
+        return self.expect(wire.USERAUTH_SUCCESS, wire.USERAUTH_FAILURE, wire.PK_OK)
+
+    def ask(self, message: bytes) -> Reader:
+        self.send(message)
+        return self.verdict()
+
+    def try_none(self, user: bytes | str = "alice") -> Reader:
+        return self.ask(self.auth_message(user, "none"))
+
+    def try_password(self, user: bytes | str, password: bytes | str) -> Reader:
+        return self.ask(self.password_message(user, password))
+
+    def probe(self, user: str, key: UserKey) -> Reader:
+        return self.ask(self.auth_message(user, "publickey", boolean(False) + string(key.algorithm) + string(key.blob)))
+
+    def key_message(
+        self, user: str, key: UserKey, *, session_id: bytes | None = None, signer: UserKey | None = None, signed_user: str | None = None
+    ) -> bytes:
+        """A signed request; the session, the signer and the signed name can be other ones than they should."""
+        rest = boolean(True) + string(key.algorithm) + string(key.blob)
+        signed = string(session_id or self.session_id) + self.auth_message(signed_user or user, "publickey", rest)
+        return self.auth_message(user, "publickey", rest + string((signer or key).sign(signed)))
+
+    def try_key(self, user: str, key: UserKey, **how: object) -> Reader:
+        return self.ask(self.key_message(user, key, **how))
+
+    def login(self, user: str = "alice") -> "RawClient":
+        """Where the policy wants no credential."""
+        self.service()
+        assert self.try_none(user).type == wire.USERAUTH_SUCCESS
+        return self
+
+    # ---- RFC 4254
+
+    @staticmethod
+    def open_message(kind: str = "session", channel: int = 0, rest: bytes = b"", window: int = WINDOW, packet: int = PACKET) -> bytes:
+        return bytes([wire.CHANNEL_OPEN]) + string(kind) + u32(channel) + u32(window) + u32(packet) + rest
+
+    def open(self, kind: str = "session", channel: int = 0, **how: object) -> int:
+        """The server's number of the new channel."""
+        self.send(self.open_message(kind, channel, **how))
+        confirmation = self.expect(wire.OPEN_CONFIRMATION)
+        assert confirmation.u32() == channel
+        return confirmation.u32()
+
+    @staticmethod
+    def request_message(channel: int, name: str, rest: bytes = b"", reply: bool = True) -> bytes:
+        return bytes([wire.CHANNEL_REQUEST]) + u32(channel) + string(name) + boolean(reply) + rest
+
+    def request(self, channel: int, name: str, rest: bytes = b"") -> bool:
+        """Sent with want_reply; True for SUCCESS."""
+        self.send(self.request_message(channel, name, rest))
+        return self.expect(wire.CHANNEL_SUCCESS, wire.CHANNEL_FAILURE).type == wire.CHANNEL_SUCCESS
+
+    def execute(self, command: bytes | str = "true", channel: int = 0) -> int:
+        """Opens a session and starts a command; the server's number of the channel."""
+        number = self.open(channel=channel)
+        assert self.request(number, "exec", string(command))
+        return number
+
+    def data(self, channel: int, data: bytes) -> None:
+        self.send(bytes([wire.CHANNEL_DATA]) + u32(channel) + string(data))
+
+    def eof(self, channel: int) -> None:
+        self.send(bytes([wire.CHANNEL_EOF]) + u32(channel))
+
+    def close_channel(self, channel: int) -> None:
+        self.send(bytes([wire.CHANNEL_CLOSE]) + u32(channel))
+
+    def global_request(self, name: str, rest: bytes = b"") -> bool:
+        """Sent with want_reply; True for REQUEST_SUCCESS."""
+        self.send(bytes([wire.GLOBAL_REQUEST]) + string(name) + boolean(True) + rest)
+        return self.expect(wire.REQUEST_SUCCESS, wire.REQUEST_FAILURE).type == wire.REQUEST_SUCCESS
+
+    def disconnect(self, code: int = 11, reason: str = "bye") -> None:
+        self.send(bytes([wire.DISCONNECT]) + u32(code) + string(reason) + string(""))
+        self.close()

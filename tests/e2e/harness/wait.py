@@ -1,0 +1,48 @@
+"""Waiting for facts instead of sleeping."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Callable, TypeVar
+
+T = TypeVar("T")
+
+# Two noisy cores and sanitizers: a wait that ends well ends early, so this is only the patience before giving up.
+PATIENCE_S = 60.0
+
+
+class Board:
+    """A condition variable on which several threads write facts down and others wait for one to be true."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+
+    def __enter__(self) -> "Board":
+        self._condition.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._condition.notify_all()
+        self._condition.release()
+
+    def wait(self, fact: Callable[[], T], what: str, timeout: float = PATIENCE_S) -> T:
+        """The first true value of fact(), or AssertionError naming what did not happen."""
+        with self._condition:
+            end = time.monotonic() + timeout
+            while not (value := fact()):
+                left = end - time.monotonic()
+                if left <= 0:
+                    raise AssertionError(f"not within {timeout:.0f} s: {what}")
+                self._condition.wait(left)
+            return value
+
+
+def poll(fact: Callable[[], T], what: str, timeout: float = PATIENCE_S) -> T:
+    """For facts that nobody announces (a file, a process): asked again until true."""
+    end = time.monotonic() + timeout
+    while not (value := fact()):
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {timeout:.0f} s: {what}")
+        time.sleep(0.02)
+    return value

@@ -1,0 +1,81 @@
+"""The scripted policy itself: a test that trusts it should not be fooled by it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc
+import pytest
+
+from harness.answers import cat, not_required
+from harness.contract import METHODS, SERVICE, output_class, pb
+from harness.policy import Policy, Status, hang
+
+
+def unary(channel: grpc.Channel, name: str, request: object, timeout: float = 20) -> object:
+    call = channel.unary_unary(
+        f"/{SERVICE.full_name}/{name}",
+        request_serializer=lambda message: message.SerializeToString(),
+        response_deserializer=output_class(name).FromString,
+    )
+    return call(request, timeout=timeout)
+
+
+@pytest.fixture
+def channel(policy: Policy, work: Path) -> grpc.Channel:
+    with grpc.insecure_channel(f"unix:{work}/policy.sock", options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+        yield channel
+
+
+def test_unset_handlers_answer_unimplemented(policy: Policy, channel: grpc.Channel) -> None:
+    for name, method in METHODS.items():
+        if method.client_streaming:
+            continue
+        with pytest.raises(grpc.RpcError) as failure:
+            unary(channel, name, pb.BeginAuthRequest())
+        assert failure.value.code() == grpc.StatusCode.UNIMPLEMENTED, name
+
+
+def test_answers_statuses_and_records(policy: Policy, channel: grpc.Channel) -> None:
+    policy.on.BeginAuth = not_required()
+    answer = unary(channel, "BeginAuth", pb.BeginAuthRequest(context=pb.Context(user="alice")))
+    assert answer.requirement == pb.REQUIREMENT_NOT_REQUIRED
+    policy.on.BeginAuth = Status(grpc.StatusCode.DATA_LOSS, "why")
+    with pytest.raises(grpc.RpcError) as failure:
+        unary(channel, "BeginAuth", pb.BeginAuthRequest())
+    assert failure.value.code() == grpc.StatusCode.DATA_LOSS
+    policy.on.BeginAuth = hang
+    with pytest.raises(grpc.RpcError) as failure:
+        unary(channel, "BeginAuth", pb.BeginAuthRequest(), timeout=0.2)
+    assert failure.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    policy.wait_end("BeginAuth", "cancelled")
+    assert [request.context.user for request in policy.requests("BeginAuth")] == ["alice", "", ""]
+
+
+def test_streams(policy: Policy, channel: grpc.Channel) -> None:
+    policy.on.Channel = cat
+    call = channel.stream_stream(
+        f"/{SERVICE.full_name}/Channel",
+        request_serializer=lambda message: message.SerializeToString(),
+        response_deserializer=pb.ChannelAction.FromString,
+    )
+    events = [
+        pb.ChannelEvent(opened=pb.ChannelOpened(channel=7)),
+        pb.ChannelEvent(data=pb.ChannelData(payload=b"abc")),
+        pb.ChannelEvent(eof=pb.ChannelEof()),
+    ]
+    actions = list(call(iter(events)))
+    assert [action.WhichOneof("action") for action in actions] == ["data", "exit_status"]
+    stream = policy.wait_stream()
+    assert (stream.opened.channel, bytes(stream.input), stream.kinds()) == (7, b"abc", ["eof"])
+
+
+def test_it_may_go_away_and_come_back(policy: Policy, channel: grpc.Channel) -> None:
+    policy.on.BeginAuth = not_required()
+    policy.stop()
+    with pytest.raises(grpc.RpcError) as failure:
+        unary(channel, "BeginAuth", pb.BeginAuthRequest())
+    assert failure.value.code() == grpc.StatusCode.UNAVAILABLE
+    policy.start()
+    call = channel.unary_unary(f"/{SERVICE.full_name}/BeginAuth", lambda m: m.SerializeToString())
+    assert call(pb.BeginAuthRequest(), wait_for_ready=True, timeout=30)
