@@ -3,12 +3,12 @@
  *
  * One connection's transport, as the files of this room see it.
  *
- *   connection.c   life: accept, the socket's events, the end
- *   version.c      the client's version line
- *   receive.c      bytes to packets              filter.c  which message may arrive when
- *   deliver.c      packets to libssh or the owner
- *   send.c         messages to packets           seal.c    packets without libssh's copies
- *   rekey.c        when keys are exchanged again
+ *   connection.c   life: accept, the end
+ *   input.c        reading                       flush.c   writing, and who is told that there is
+ * room again version.c      the client's version line receive.c      bytes to packets filter.c
+ * which message may arrive when deliver.c      packets to libssh or the owner send.c messages to
+ * packets           seal.c    packets without libssh's copies rekey.c        when keys are
+ * exchanged again
  */
 #ifndef PARLEY_TRANSPORT_CONNECTION_H
 #define PARLEY_TRANSPORT_CONNECTION_H
@@ -84,21 +84,28 @@ void connection_end(struct transport *t, enum transport_end_kind kind, uint32_t 
                     const char *reason);
 /* The peer broke the protocol: DISCONNECT with this code and reason. */
 void connection_violation(struct transport *t, uint32_t code, const char *reason);
-/* Flush at the end of this turn, unless an event handler of ours does it anyway. */
-void connection_turn_later(struct transport *t);
-/* Writes what the socket takes. */
-void connection_flush(struct transport *t);
-void connection_watch_input(struct transport *t); /* reads, or not, as the state says */
-void connection_set_timer(struct transport *t, uint32_t ms);
+void connection_set_timer(struct transport *t, uint32_t ms); /* 0: none */
 bool connection_is_open(const struct transport *t);
 
 /* Around every call into libssh. */
 struct libssh_output connection_enter(struct transport *t);
 void connection_leave(struct libssh_output before);
-/* libssh's own words about what went wrong, made fit for a reason. Owned. */
-char *connection_libssh_error(const struct transport *t);
 /* Printable ASCII of at most max bytes. Owned. */
 char *clean_text(struct bytes text, size_t max);
+
+/* ---- input.c */
+
+void input_on_readable(evutil_socket_t fd, short what, void *transport);
+void connection_watch_input(struct transport *t); /* reads, or not, as the state says */
+
+/* ---- flush.c */
+
+/* Writes what the socket takes. */
+void connection_flush(struct transport *t);
+/* Flushes, and tells whoever waited for room. Event handlers call it last. */
+void connection_end_of_turn(struct transport *t);
+/* The same later, unless an event handler of ours does it anyway. */
+void connection_turn_later(struct transport *t);
 
 /* ---- receive.c */
 

@@ -9,55 +9,40 @@
 
 #define MSG_PONG 193 /* OpenSSH PROTOCOL, ping@openssh.com */
 
+static const enum filter_session session_states[] = {
+    [SSH_SESSION_STATE_NONE] = FILTER_OTHER,
+    [SSH_SESSION_STATE_CONNECTING] = FILTER_OTHER,
+    [SSH_SESSION_STATE_SOCKET_CONNECTED] = FILTER_OTHER,
+    [SSH_SESSION_STATE_BANNER_RECEIVED] = FILTER_OTHER,
+    [SSH_SESSION_STATE_INITIAL_KEX] = FILTER_INITIAL_KEX,
+    [SSH_SESSION_STATE_KEXINIT_RECEIVED] = FILTER_KEXINIT_RECEIVED,
+    [SSH_SESSION_STATE_DH] = FILTER_DH,
+    [SSH_SESSION_STATE_AUTHENTICATING] = FILTER_AUTHENTICATING,
+    [SSH_SESSION_STATE_AUTHENTICATED] = FILTER_AUTHENTICATED,
+    [SSH_SESSION_STATE_ERROR] = FILTER_OTHER,
+    [SSH_SESSION_STATE_DISCONNECTED] = FILTER_OTHER,
+};
+
+static const enum filter_dh dh_states[] = {
+    [DH_STATE_INIT] = FILTER_DH_INIT,
+    [DH_STATE_GROUP_SENT] = FILTER_DH_GROUP_SENT,
+    [DH_STATE_REQUEST_SENT] = FILTER_DH_REQUEST_SENT,
+    [DH_STATE_INIT_SENT] = FILTER_DH_INIT_SENT,
+    [DH_STATE_NEWKEYS_SENT] = FILTER_DH_NEWKEYS_SENT,
+    [DH_STATE_FINISHED] = FILTER_DH_FINISHED,
+};
+
 static struct filter_state filter_state_of(struct transport *t)
 {
     ssh_session session = t->session;
     struct filter_state s = {
-        .session = FILTER_OTHER,
+        .session = session_states[session->session_state],
+        .dh = dh_states[session->dh_handshake_state],
         .encrypted = ssh_packet_get_current_crypto(session, SSH_DIRECTION_IN) != NULL,
         .authenticated = (session->flags & SSH_SESSION_FLAG_AUTHENTICATED) != 0,
         .strict = (session->flags & SSH_SESSION_FLAG_KEX_STRICT) != 0,
     };
 
-    switch (session->session_state) {
-    case SSH_SESSION_STATE_INITIAL_KEX:
-        s.session = FILTER_INITIAL_KEX;
-        break;
-    case SSH_SESSION_STATE_KEXINIT_RECEIVED:
-        s.session = FILTER_KEXINIT_RECEIVED;
-        break;
-    case SSH_SESSION_STATE_DH:
-        s.session = FILTER_DH;
-        break;
-    case SSH_SESSION_STATE_AUTHENTICATING:
-        s.session = FILTER_AUTHENTICATING;
-        break;
-    case SSH_SESSION_STATE_AUTHENTICATED:
-        s.session = FILTER_AUTHENTICATED;
-        break;
-    default:
-        break;
-    }
-    switch (session->dh_handshake_state) {
-    case DH_STATE_INIT:
-        s.dh = FILTER_DH_INIT;
-        break;
-    case DH_STATE_GROUP_SENT:
-        s.dh = FILTER_DH_GROUP_SENT;
-        break;
-    case DH_STATE_REQUEST_SENT:
-        s.dh = FILTER_DH_REQUEST_SENT;
-        break;
-    case DH_STATE_INIT_SENT:
-        s.dh = FILTER_DH_INIT_SENT;
-        break;
-    case DH_STATE_NEWKEYS_SENT:
-        s.dh = FILTER_DH_NEWKEYS_SENT;
-        break;
-    case DH_STATE_FINISHED:
-        s.dh = FILTER_DH_FINISHED;
-        break;
-    }
     return s;
 }
 
@@ -151,10 +136,31 @@ static bool after_kexinit(struct transport *t)
     return true;
 }
 
+/* Owned; NULL if something else went wrong. The client's list is what its user, or our operator,
+ * can act on. */
+static char *nothing_in_common(const struct transport *t)
+{
+    const struct ssh_crypto_struct *crypto = t->session->next_crypto;
+
+    for (int i = SSH_KEX; crypto != NULL && i <= SSH_COMP_S_C; i++) {
+        if (crypto->client_kex.methods[i] != NULL && crypto->kex_methods[i] == NULL) {
+            char *offered = clean_text(bytes_of_string(crypto->client_kex.methods[i]), 600);
+            char *reason = xasprintf("nothing in common for %s; the client offers %s",
+                                     ssh_kex_get_description(i), offered);
+
+            free(offered);
+            return reason;
+        }
+    }
+    return NULL;
+}
+
 static void kex_failed(struct transport *t)
 {
-    char *why = connection_libssh_error(t);
+    char *why = nothing_in_common(t);
 
+    if (why == NULL)
+        why = clean_text(bytes_of_string(ssh_get_error(t->session)), 200);
     connection_violation(t, SSH2_DISCONNECT_KEY_EXCHANGE_FAILED,
                          why[0] != '\0' ? why : "key exchange failed");
     free(why);

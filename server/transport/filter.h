@@ -19,24 +19,28 @@ enum filter_verdict {
     FILTER_UNIMPLEMENTED, /* RFC 4253 section 11.4 */
 };
 
+enum filter_session {
+    FILTER_OTHER,
+    FILTER_INITIAL_KEX,      /* no KEXINIT from the peer yet, first key exchange */
+    FILTER_KEXINIT_RECEIVED, /* the peer's KEXINIT is being handled */
+    FILTER_DH,               /* methods are chosen, the exchange runs */
+    FILTER_AUTHENTICATING,   /* keys are in use, nobody has logged in */
+    FILTER_AUTHENTICATED,    /* logged in, and the peer has not begun a rekey */
+};
+
+enum filter_dh {
+    FILTER_DH_INIT,
+    FILTER_DH_GROUP_SENT,
+    FILTER_DH_REQUEST_SENT,
+    FILTER_DH_INIT_SENT,
+    FILTER_DH_NEWKEYS_SENT,
+    FILTER_DH_FINISHED,
+};
+
 /* What a verdict depends on; mirrors of the fields of the same meaning in libssh's session. */
 struct filter_state {
-    enum {
-        FILTER_INITIAL_KEX,      /* no KEXINIT from the peer yet, first key exchange */
-        FILTER_KEXINIT_RECEIVED, /* the peer's KEXINIT is being handled */
-        FILTER_DH,               /* methods are chosen, the exchange runs */
-        FILTER_AUTHENTICATING,   /* keys are in use, nobody has logged in */
-        FILTER_AUTHENTICATED,    /* logged in, and the peer has not begun a rekey */
-        FILTER_OTHER,
-    } session;
-    enum {
-        FILTER_DH_INIT,
-        FILTER_DH_GROUP_SENT,
-        FILTER_DH_REQUEST_SENT,
-        FILTER_DH_INIT_SENT,
-        FILTER_DH_NEWKEYS_SENT,
-        FILTER_DH_FINISHED,
-    } dh;
+    enum filter_session session;
+    enum filter_dh dh;
     bool encrypted;     /* the first keys are in use for input */
     bool authenticated; /* USERAUTH_SUCCESS was sent */
     bool strict;        /* strict key exchange was agreed on */

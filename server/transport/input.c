@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "transport/connection.h"
+
+#include "transport/version.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+void connection_watch_input(struct transport *t)
+{
+    /* A parked message is the end of what may be handled; bytes behind it stay in the socket. */
+    if (connection_is_open(t) && t->parked.len == 0 && !t->choked)
+        event_add(t->readable, NULL);
+    else
+        event_del(t->readable);
+}
+
+static size_t take_version(struct transport *t, uint8_t *data, size_t len)
+{
+    struct version_line version;
+    struct libssh_output before;
+
+    switch (version_parse(bytes_of(data, len), &version)) {
+    case VERSION_INCOMPLETE:
+        return 0;
+    case VERSION_REFUSED:
+        connection_violation(t, SSH2_DISCONNECT_PROTOCOL_VERSION_NOT_SUPPORTED, version.problem);
+        return 0;
+    case VERSION_OK:
+        break;
+    }
+    /* What libssh's own reader would do, which stops at 127 bytes: the exchange hash needs the
+     * exact line. */
+    t->session->clientbanner = bytes_to_string(version.line);
+    t->session->session_state = SSH_SESSION_STATE_BANNER_RECEIVED;
+    t->phase = PHASE_PACKETS;
+    before = connection_enter(t);
+    t->session->ssh_connection_callback(t->session); /* queues our KEXINIT */
+    connection_leave(before);
+    if (t->session->session_state == SSH_SESSION_STATE_ERROR)
+        connection_violation(t, SSH2_DISCONNECT_KEY_EXCHANGE_FAILED, "key exchange cannot start");
+    return version.consumed;
+}
+
+/* Returns how much of it is done with. */
+static size_t handle_input(struct transport *t, uint8_t *data, size_t len)
+{
+    size_t done = 0;
+
+    if (t->phase == PHASE_VERSION)
+        done = take_version(t, data, len);
+    while (t->phase == PHASE_PACKETS && t->parked.len == 0) {
+        struct packet packet;
+        size_t consumed = 0;
+
+        if (receive_packet(t, data + done, len - done, &packet, &consumed) != RECEIVE_PACKET)
+            break;
+        done += consumed;
+        if (!deliver_packet(t, &packet))
+            break;
+        rekey_if_due(t);
+    }
+    return done;
+}
+
+/* False: nothing came. */
+static bool read_socket(struct transport *t, size_t *len)
+{
+    size_t space = sizeof(t->server->input) - *len;
+    ssize_t got = read(t->fd, t->server->input + *len, space < READ_MAX ? space : READ_MAX);
+
+    if (got > 0) {
+        *len += (size_t)got;
+        t->bytes_received += (uint64_t)got;
+        return true;
+    }
+    if (got == 0)
+        connection_end(t, TRANSPORT_END_EOF, 0, "the peer closed the connection");
+    else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+        connection_end(t, TRANSPORT_END_IO, 0, strerror(errno));
+    return false;
+}
+
+/* The connection's remaining bytes, then what the socket has, are handled in the buffer that all
+ * connections of this worker share. */
+static void take_input(struct transport *t, bool from_socket)
+{
+    uint8_t *input = t->server->input;
+    size_t len = t->rest.len, done;
+
+    if (len > 0)
+        memcpy(input, t->rest.data, len);
+    if (from_socket && !read_socket(t, &len))
+        return;
+    t->corked = true;
+    done = handle_input(t, input, len);
+    t->corked = false;
+    buf_reset(&t->rest);
+    if (connection_is_open(t) && done < len)
+        buf_put(&t->rest, bytes_of(input + done, len - done));
+    else
+        buf_clear(&t->rest); /* idle connections hold no memory for it */
+    if (connection_is_open(t)) {
+        connection_watch_input(t);
+        connection_end_of_turn(t);
+    }
+}
+
+void input_on_readable(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    take_input(arg, true);
+}
+
+void transport_pause(struct transport *t)
+{
+    t->paused++;
+}
+
+static void on_resumed(void *arg)
+{
+    struct transport *t = arg;
+    bool delivered;
+
+    if (!connection_is_open(t) || t->paused > 0 || t->parked.len == 0)
+        return;
+    t->corked = true;
+    delivered = deliver_parked(t);
+    t->corked = false;
+    if (delivered)
+        take_input(t, false);
+    else if (connection_is_open(t))
+        connection_end_of_turn(t);
+}
+
+void transport_resume(struct transport *t)
+{
+    assert(t->paused > 0);
+    if (--t->paused == 0 && connection_is_open(t) && t->parked.len > 0)
+        loop_defer(t->server->loop, on_resumed, t);
+}
