@@ -99,6 +99,7 @@ class Policy(grpc.GenericRpcHandler):
         self.on = Handlers()
         self.calls: list[Call] = []
         self.streams: list[ChannelStream] = []
+        self.accept_streams = True  # False: as a policy that hangs before it serves one
         self.board = Board()
         self._server: grpc.aio.Server | None = None
         self._thread = _LoopThread.get()
@@ -228,7 +229,7 @@ class Policy(grpc.GenericRpcHandler):
         handler = self.on.get(name)
         try:
             if handler is not None and name == "Channel":
-                await stream.begin()
+                await stream.begin(self.accept_streams)
                 with self.board:
                     call.request = stream.opened
                     self.streams.append(stream)

@@ -27,8 +27,10 @@ class ChannelStream:
 
     # ---- inside the handler
 
-    async def begin(self) -> None:
-        """Takes the first event, which must be `opened`."""
+    async def begin(self, accept: bool = True) -> None:
+        """Takes the first event, which must be `opened`; says at once that the stream is served (initial metadata)."""
+        if accept:
+            await self.context.send_initial_metadata(())
         event = await self.context.read()
         assert event is not grpc.aio.EOF and event.WhichOneof("event") == "opened", event
         self.opened = event.opened
