@@ -164,7 +164,7 @@ void auth_dispatch(struct auth *auth)
     const struct auth_method *method = auth->request.method;
     uint32_t bit = method ? METHOD_BIT(method->method) : 0;
 
-    if (auth->not_required) {
+    if (auth->not_required && auth->remaining == 0) {
         Policy__Factor factor = POLICY__FACTOR__INIT;
 
         factor.method = POLICY__AUTH_METHOD__AUTH_METHOD_NONE;

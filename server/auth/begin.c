@@ -6,13 +6,15 @@
 
 #include <stdlib.h>
 
+#define UNSPECIFIED_BIT METHOD_BIT(POLICY__AUTH_METHOD__AUTH_METHOD_UNSPECIFIED)
+
 static uint32_t methods_mask(const Policy__Methods *methods)
 {
     uint32_t mask = 0;
 
     for (size_t i = 0; i < methods->n_methods; i++)
         mask |= METHOD_BIT(methods->methods[i]);
-    return mask & ~METHOD_BIT(POLICY__AUTH_METHOD__AUTH_METHOD_UNSPECIFIED);
+    return mask;
 }
 
 static void forget_user(struct auth *auth)
@@ -27,6 +29,8 @@ static void forget_user(struct auth *auth)
     auth->passed = 0;
 }
 
+/* UNSPECIFIED stays in a set, where nobody can pass it: what the policy meant must not be left out.
+ */
 static void note_required(struct auth *auth, const Policy__BeginAuthAnswer *answer)
 {
     auth->required_count = answer->n_required;
@@ -41,7 +45,7 @@ static void note_begin(struct auth *auth, const Policy__BeginAuthAnswer *answer)
     if (answer->methods != NULL) {
         auth->methods_fixed = true;
         auth->known = UINT32_MAX;
-        auth->offered = methods_mask(answer->methods);
+        auth->offered = methods_mask(answer->methods) & ~UNSPECIFIED_BIT;
     }
     note_required(auth, answer);
     if (answer->authorized_keys.len > 0)

@@ -153,8 +153,7 @@ static uint32_t still_required(const struct auth *auth)
 
         if (set != 0 && (set & ~auth->passed) == 0)
             return 0;
-        if ((auth->passed & ~set) == 0)
-            wanted |= set & ~auth->passed;
+        wanted |= set & ~auth->passed;
     }
     return wanted;
 }
@@ -262,7 +261,7 @@ static void on_completed(void *owner, enum outcome outcome, const ProtobufCMessa
     auth->state = AUTH_DONE;
     log_info(asker_connection_id(auth->asker), "login", log_str("user", asker_user(auth->asker)),
              log_u64("requests", auth->requests), log_u64("ms", clock_ms() - auth->started_ms));
-    auth->events->completed(auth->owner, answer);
+    auth->events->completed(auth->owner, outcome == ANSWERED ? answer : NULL);
     transport_resume(auth->transport);
 }
 
