@@ -15,24 +15,34 @@ static const char *const no_answer_text =
 
 static void put_banner(struct buf *out, const char *text, const char *language)
 {
+    char *line = xasprintf("%s%s", text, text[strlen(text) - 1] == '\n' ? "" : "\r\n");
+
     buf_put_u8(out, MSG_USERAUTH_BANNER);
-    buf_put_cstring(out, text);
+    buf_put_cstring(out, line);
     buf_put_cstring(out, language ? language : "");
+    free(line);
 }
 
+static void flush_banners(struct auth *auth)
+{
+    struct reader r = reader_of(buf_bytes(&auth->banner));
+
+    while (r.left > 0)
+        transport_send(auth->transport, reader_string(&r));
+    buf_clear(&auth->banner);
+}
+
+/* What was kept back goes first. */
 void auth_send_banner(struct auth *auth, const char *text, const char *language)
 {
     struct buf message = {0};
-    size_t len = strlen(text);
-    char *line;
 
-    if (len == 0)
+    flush_banners(auth);
+    if (text[0] == '\0')
         return;
-    line = xasprintf("%s%s", text, text[len - 1] == '\n' ? "" : "\r\n");
-    put_banner(&message, line, language);
+    put_banner(&message, text, language);
     transport_send(auth->transport, buf_bytes(&message));
     buf_clear(&message);
-    free(line);
 }
 
 /* Kept back until a request is answered: some clients take nothing before (RFC 4252 section 5.4).
@@ -43,20 +53,11 @@ void auth_banner(struct auth *auth, const char *text, const char *language)
 
     if (auth->state == AUTH_SERVICE && auth->requests > 0) {
         auth_send_banner(auth, text, language);
-    } else if (auth->state == AUTH_NEW || auth->state == AUTH_SERVICE) {
+    } else if (text[0] != '\0' && (auth->state == AUTH_NEW || auth->state == AUTH_SERVICE)) {
         put_banner(&message, text, language);
         buf_put_string(&auth->banner, buf_bytes(&message));
         buf_clear(&message);
     }
-}
-
-static void flush_banners(struct auth *auth)
-{
-    struct reader r = reader_of(buf_bytes(&auth->banner));
-
-    while (r.left > 0)
-        transport_send(auth->transport, reader_string(&r));
-    buf_clear(&auth->banner);
 }
 
 /* ---- failure */
