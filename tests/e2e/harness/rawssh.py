@@ -63,6 +63,7 @@ class RawTransport:
 
     def __init__(self, port: int, *, version: bytes = b"SSH-2.0-Raw_1.0", timeout: float = PATIENCE_S, keys: bool = True) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout)
+        self.socket_name = self.socket.getsockname()
         self._buffer = b""
         self._out: _Gcm | None = None
         self._in: _Gcm | None = None
