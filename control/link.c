@@ -1,0 +1,153 @@
+/* One gRPC channel: how it is set up, whether it works, and which handlers its policy does not
+ * have. */
+#include "control/internal.h"
+
+#include "base/alloc.h"
+#include "base/log.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ABSENT_MS            30000
+/* A policy that comes back must be found within two seconds, jitter of 20 % included. */
+#define BACKOFF_FIRST_MS     100
+#define BACKOFF_MAX_MS       1500
+#define CONNECT_TIMEOUT_MS   5000
+/* Fixed windows: left to itself gRPC lets a peer park 4 MiB a stream in our memory. */
+#define WINDOW_BYTES         (256 * 1024)
+#define FRAME_BYTES          (64 * 1024)
+#define METADATA_MAX         (16 * 1024)
+#define ENVELOPE             1024 /* on top of the largest answer, so that ours is the complaint */
+/* Below five minutes servers call it abuse, unless they are configured for it. */
+#define KEEPALIVE_MS         (5 * 60 * 1000)
+#define KEEPALIVE_TIMEOUT_MS 20000
+
+static grpc_arg integer(const char *key, int value)
+{
+    return (grpc_arg){.type = GRPC_ARG_INTEGER, .key = (char *)key, .value.integer = value};
+}
+
+static grpc_channel *create_channel(const char *target, grpc_channel_credentials *credentials,
+                                    bool own_socket)
+{
+    grpc_arg args[] = {
+        integer(GRPC_ARG_HTTP2_BDP_PROBE, 0),
+        integer(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, WINDOW_BYTES),
+        integer(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, FRAME_BYTES),
+        integer(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, (int)rpc_largest_answer() + ENVELOPE),
+        integer(GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, -1),
+        integer(GRPC_ARG_MAX_METADATA_SIZE, METADATA_MAX),
+        integer(GRPC_ARG_ENABLE_RETRIES, 0),
+        integer(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, BACKOFF_FIRST_MS),
+        integer(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, BACKOFF_MAX_MS),
+        integer(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, CONNECT_TIMEOUT_MS),
+        integer(GRPC_ARG_DNS_MIN_TIME_BETWEEN_RESOLUTIONS_MS, BACKOFF_MAX_MS),
+        integer(GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS),
+        integer(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS),
+        integer(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0),
+        integer(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, own_socket),
+    };
+    grpc_channel_args list = {sizeof(args) / sizeof(args[0]), args};
+
+    return grpc_channel_create(target, credentials, &list);
+}
+
+struct link *link_new(struct control *control, const char *target, bool own_socket)
+{
+    struct link *link = xcalloc(1, sizeof(*link));
+
+    link->name = xstrdup(target);
+    link->control = control;
+    link->channel = create_channel(target, control->credentials, own_socket);
+    for (unsigned rpc = 0; rpc < RPC_COUNT; rpc++)
+        link->methods[rpc] =
+            grpc_channel_register_call(link->channel, rpc_row((enum rpc)rpc)->path, NULL, NULL);
+    return link;
+}
+
+void link_close(struct link *link)
+{
+    if (link->channel != NULL)
+        grpc_channel_destroy(link->channel);
+    link->channel = NULL;
+}
+
+void link_free(struct link **where)
+{
+    struct link *link = *where;
+
+    *where = NULL;
+    if (link == NULL)
+        return;
+    link_close(link);
+    free(link->name);
+    free(link);
+}
+
+static void link_lost(struct link *link)
+{
+    if (atomic_exchange(&link->connected, false))
+        log_warn(NULL, "link-down", log_str("link", link->name));
+}
+
+/* Another policy may be behind it now: what was absent may be there. */
+static void link_up(struct link *link)
+{
+    for (unsigned rpc = 0; rpc < RPC_COUNT; rpc++)
+        atomic_store_explicit(&link->absent_until_ms[rpc], 0, memory_order_relaxed);
+    if (!atomic_exchange(&link->connected, true))
+        log_info(NULL, "link-up", log_str("link", link->name));
+}
+
+static void rearm(struct link *link)
+{
+    grpc_channel_watch_connectivity_state(link->channel, link->state,
+                                          gpr_inf_future(GPR_CLOCK_MONOTONIC),
+                                          link->control->cq.queue, &link->watch);
+}
+
+static void on_state(struct tag *tag, bool ok)
+{
+    struct link *link = CONTAINER(tag, struct link, watch);
+
+    (void)ok;
+    if (atomic_load(&link->control->stopping))
+        return;
+    /* `true`: an idle channel connects now and not with the first question. */
+    link->state = grpc_channel_check_connectivity_state(link->channel, 1);
+    if (link->state == GRPC_CHANNEL_READY)
+        link_up(link);
+    else
+        link_lost(link);
+    if (link->state != GRPC_CHANNEL_SHUTDOWN)
+        rearm(link);
+}
+
+void link_watch(struct link *link)
+{
+    link->watch.done = on_state;
+    link->state = grpc_channel_check_connectivity_state(link->channel, 1);
+    rearm(link);
+}
+
+grpc_call *link_call(struct link *link, enum rpc rpc, gpr_timespec deadline)
+{
+    return grpc_channel_create_registered_call(link->channel, NULL, GRPC_PROPAGATE_DEFAULTS,
+                                               link->control->cq.queue, link->methods[rpc],
+                                               deadline, NULL);
+}
+
+bool link_is_absent(struct link *link, enum rpc rpc)
+{
+    uint64_t until = atomic_load_explicit(&link->absent_until_ms[rpc], memory_order_relaxed);
+
+    return until != 0 && clock_ms() < until;
+}
+
+void link_remember_absent(struct link *link, enum rpc rpc)
+{
+    if (!rpc_default_allows(rpc))
+        atomic_store_explicit(&link->absent_until_ms[rpc], clock_ms() + ABSENT_MS,
+                              memory_order_relaxed);
+}
