@@ -37,7 +37,7 @@ addresses() {
         done
         for file in /etc/apt/sources.list.d/*.sources; do
             [ -r "$file" ] || continue
-            sed -n 's/^[Uu][Rr][Ii][Ss]:[[:space:]]*//p' "$file" | tr -s ' \t' '\n\n'
+            sed -n 's/^[Uu][Rr][Ii][Ss]:[[:space:]]*//p' "$file" | tr -s '[:blank:]' '\n'
         done
     } | grep -v -e security -e '^$' | awk '!seen[$0]++'
 }
@@ -45,6 +45,17 @@ addresses() {
 # Those that look like Debian's main archive or a mirror list of it; a private proxy may have any name, so else all.
 mirrors() {
     addresses | grep -e '/debian/\{0,1\}$' -e '/debian\.list$' || addresses
+}
+
+# The package client, in a directory of its own. A frozen mirror's index may be past its date; what counts is the hash
+# of the tarball.
+private() { # DIR TOOL ARGUMENT...
+    own=$1 tool=$2
+    shift 2
+    "$tool" -o Dir::Etc::sourcelist="$own/sources.list" -o Dir::Etc::sourceparts="$own/parts" \
+        -o Dir::State::lists="$own/lists" -o Dir::State::status="$own/status" -o Dir::Cache="$own/cache" \
+        -o APT::Sandbox::User=root -o Acquire::Check-Valid-Until=false -o Acquire::Retries=2 \
+        -o Acquire::http::Timeout=60 -o Acquire::Languages=none "$@"
 }
 
 from_suite() { # MIRROR SUITE
@@ -56,21 +67,14 @@ from_suite() { # MIRROR SUITE
         [ -r "$keyring" ] && signed="[signed-by=$keyring] " && break
     done
     echo "deb-src $signed$1 $2 main" >"$dir/sources.list"
-    private="-o Dir::Etc::sourcelist=$dir/sources.list -o Dir::Etc::sourceparts=$dir/parts
-        -o Dir::State::lists=$dir/lists -o Dir::State::status=$dir/status -o Dir::Cache=$dir/cache
-        -o APT::Sandbox::User=root -o Acquire::Check-Valid-Until=false -o Acquire::Retries=2 -o Acquire::http::Timeout=60
-        -o Acquire::Languages=none"
-    # A frozen mirror's index may be past its date; what counts is the hash of the tarball.
-    # shellcheck disable=SC2086 # the options have no blanks of their own
-    apt-get $private -q update >"$dir/log" 2>&1 || { sed 's/^/  /' "$dir/log" >&2; return 1; }
-    full=$(apt-cache $private showsrc libssh 2>/dev/null |
-        sed -n 's/^Version: //p' | grep -e "^$version-" | head -n 1)
+    private "$dir" apt-get -q update >"$dir/log" 2>&1 || { sed 's/^/  /' "$dir/log" >&2; return 1; }
+    carried=$(private "$dir" apt-cache showsrc libssh 2>/dev/null | sed -n 's/^Version: //p')
+    full=$(echo "$carried" | grep -e "^$version-" | head -n 1)
     if [ -z "$full" ]; then
-        say "  $2 carries libssh $(apt-cache $private showsrc libssh 2>/dev/null |
-            sed -n 's/^Version: //p' | tr '\n' ' ')and not $version"
+        say "  $2 carries libssh $(echo "$carried" | tr '\n' ' ')and not $version"
         return 1
     fi
-    (cd "$dir/out" && apt-get $private -q --download-only --tar-only source "libssh=$full") \
+    (cd "$dir/out" && private "$dir" apt-get -q --download-only --tar-only source "libssh=$full") \
         >>"$dir/log" 2>&1 || { sed 's/^/  /' "$dir/log" >&2; return 1; }
     for tarball in "$dir"/out/libssh_*.orig.tar.*z; do
         [ -f "$tarball" ] && accept "$tarball" "Debian $2 (package $full)"

@@ -27,6 +27,7 @@
 #define OUTPUT_CHOKE                                                                               \
     (1024 * 1024) /* the peer makes us answer and does not read: it is not read either */
 #define OUTPUT_MAX       (8 * 1024 * 1024) /* somebody ignores transport_room() */
+#define HELD_MAX         (2 * 1024 * 1024) /* of it, what waits for a key exchange */
 #define FLUSH_MS         5000              /* for the last bytes of a connection */
 #define EARLY_REKEYS_MAX 8                 /* before login: each costs us a key exchange */
 
@@ -49,6 +50,7 @@ struct transport {
 
     struct buf rest;      /* received, but not a whole packet yet */
     struct buf parked;    /* a message that waits for transport_resume() */
+    size_t wanted;        /* `rest` is of no use before it is so long */
     uint32_t packet_len;  /* packet_length of the packet at the start of `rest`, if have_len */
     bool have_len;        /* its length field (and first block, if encrypted so) is decrypted */
     bool failed_mac;      /* says which DISCONNECT code fits */

@@ -83,18 +83,13 @@ static bool read_socket(struct transport *t, size_t *len)
     return false;
 }
 
-/* The connection's remaining bytes, then what the socket has, are handled in the buffer that all
- * connections of this worker share. */
-static void take_input(struct transport *t, bool from_socket)
+/* Handles len bytes of the shared buffer and keeps what is left over. */
+static void handle(struct transport *t, uint8_t *input, size_t len)
 {
-    uint8_t *input = t->server->input;
-    size_t len = t->rest.len, done;
+    size_t done;
 
-    if (len > 0)
-        memcpy(input, t->rest.data, len);
-    if (from_socket && !read_socket(t, &len))
-        return;
     t->corked = true;
+    t->wanted = 0;
     done = handle_input(t, input, len);
     t->corked = false;
     buf_reset(&t->rest);
@@ -106,6 +101,25 @@ static void take_input(struct transport *t, bool from_socket)
         connection_watch_input(t);
         connection_end_of_turn(t);
     }
+}
+
+/* The connection's remaining bytes, then what the socket has, are handled in the buffer that all
+ * connections of this worker share. */
+static void take_input(struct transport *t, bool from_socket)
+{
+    uint8_t *input = t->server->input;
+    size_t kept = t->rest.len, len = kept;
+
+    if (from_socket && !read_socket(t, &len))
+        return;
+    /* A large packet that comes byte by byte must not be copied for each byte. */
+    if (len < t->wanted) {
+        buf_put(&t->rest, bytes_of(input + kept, len - kept));
+        return;
+    }
+    if (kept > 0)
+        memcpy(input, t->rest.data, kept);
+    handle(t, input, len);
 }
 
 void input_on_readable(evutil_socket_t fd, short what, void *arg)

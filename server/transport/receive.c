@@ -9,7 +9,10 @@
 
 #include <string.h>
 
-#define PADDING_MIN 4 /* RFC 4253 section 6 */
+#define PADDING_MIN      4 /* RFC 4253 section 6 */
+/* Before login everybody may make us hold a packet. The largest that is needed then is a Kerberos
+ * token of 64 KiB. */
+#define EARLY_PACKET_MAX (96 * 1024)
 
 /* How a packet looks under the keys in use. */
 struct shape {
@@ -73,8 +76,10 @@ static bool length_is_sane(const struct transport *t, const struct shape *s)
 {
     /* With AEAD and encrypt-then-MAC the length field is not part of what is encrypted. */
     size_t outside = s->kind == AEAD || s->kind == MAC_AFTER_ENCRYPTION ? 0 : 4;
+    bool early = !(t->session->flags & SSH_SESSION_FLAG_AUTHENTICATED);
 
-    return t->packet_len >= 1 + 1 + PADDING_MIN && t->packet_len <= PACKET_MAX &&
+    return t->packet_len >= 1 + 1 + PADDING_MIN &&
+           t->packet_len <= (early ? EARLY_PACKET_MAX : PACKET_MAX) &&
            t->packet_len + outside >= s->prefix && (t->packet_len + outside) % s->block == 0;
 }
 
@@ -148,6 +153,12 @@ static enum receive_result fail(struct transport *t, uint32_t code, const char *
     return RECEIVE_FAILED;
 }
 
+static enum receive_result more(struct transport *t, size_t wanted)
+{
+    t->wanted = wanted;
+    return RECEIVE_MORE;
+}
+
 enum receive_result receive_packet(struct transport *t, uint8_t *data, size_t len,
                                    struct packet *packet, size_t *consumed)
 {
@@ -155,15 +166,15 @@ enum receive_result receive_packet(struct transport *t, uint8_t *data, size_t le
 
     if (!t->have_len) {
         if (len < shape.prefix)
-            return RECEIVE_MORE;
+            return more(t, shape.prefix);
         if (!open_length(t, &shape, data) || !length_is_sane(t, &shape))
             return fail(t, SSH2_DISCONNECT_PROTOCOL_ERROR, "bad packet length");
         t->have_len = true;
     }
-    if (len < 4 + (size_t)t->packet_len + shape.mac)
-        return RECEIVE_MORE;
-    t->have_len = false;
     *consumed = 4 + (size_t)t->packet_len + shape.mac;
+    if (len < *consumed)
+        return more(t, *consumed);
+    t->have_len = false;
     if (!open_body(t, &shape, data))
         return fail(t, SSH2_DISCONNECT_MAC_ERROR, "corrupted packet");
     if (!strip_padding(t, data, packet))

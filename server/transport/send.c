@@ -2,6 +2,7 @@
 #include "base/reader.h"
 #include "transport/connection.h"
 
+#include <assert.h>
 #include <string.h>
 
 size_t send_queued(const struct transport *t)
@@ -12,7 +13,7 @@ size_t send_queued(const struct transport *t)
 /* Nothing calls back from here: what goes wrong is told at the end of the turn. */
 static void after_send(struct transport *t)
 {
-    if (send_queued(t) > OUTPUT_MAX) {
+    if (send_queued(t) > OUTPUT_MAX || t->held.len > HELD_MAX) {
         connection_violation(t, SSH2_DISCONNECT_BY_APPLICATION, "too much output is not read");
         return;
     }
@@ -77,6 +78,7 @@ static void send_now(struct transport *t, struct bytes head, struct bytes data)
 
 static void send_parts(struct transport *t, struct bytes head, struct bytes data)
 {
+    assert(head.len + data.len < PACKET_MAX);
     if (!connection_is_open(t) || head.len == 0)
         return;
     if (t->held.len > 0 || !rekey_lets_send(t)) {

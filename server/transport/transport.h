@@ -39,6 +39,7 @@ struct transport_server;
 struct transport_server *transport_server_new(struct loop *loop,
                                               const struct transport_settings *settings,
                                               char **error);
+/* Its connections may live on, with the host keys and offers that they began with. */
 void transport_server_free(struct transport_server **server);
 
 /* ---- one connection */
@@ -68,7 +69,8 @@ struct transport_events {
      * arrive only after transport_send_auth_success(); before it they end the connection
      * (TRANSPORT_END_PROTOCOL). */
     bool (*message)(void *owner, uint8_t type, struct bytes message);
-    /* transport_room() is above zero again after it was not. */
+    /* transport_room() is well above zero again after it was not, also for the first time. Rarely
+     * without need. */
     void (*writable)(void *owner);
     /* Once, and last. The owner calls transport_free(). */
     void (*ended)(void *owner, const struct transport_end *end);
@@ -78,7 +80,8 @@ struct transport_events {
  * once. */
 struct transport *transport_accept(struct transport_server *server, int fd,
                                    const struct transport_events *events, void *owner);
-/* Closes the socket if it is open; silent. */
+/* Closes the socket if it is open; silent from here on. Legal at any time, also inside callbacks.
+ */
 void transport_free(struct transport **transport);
 
 /* Queues one message, type byte first. Legal at any time; while keys are exchanged it waits for

@@ -139,8 +139,8 @@ static void client_write(struct client *c)
     if (written > 0) {
         evbuffer_drain(c->out, (size_t)written);
         c->sent += (uint64_t)written;
-    } else {
-        evbuffer_drain(c->out, len);
+    } else if (errno != EAGAIN) {
+        evbuffer_drain(c->out, len); /* the server has gone */
     }
 }
 

@@ -154,6 +154,78 @@ static void test_unknown_numbers(void **state)
     pair_close(&p);
 }
 
+/* Whatever number comes, short or long, before or after login: no crash, and nothing is delivered
+ * that should not be. */
+static void test_every_number(void **state)
+{
+    static uint8_t message[30000];
+
+    (void)state;
+    for (int type = 0; type < 256; type++) {
+        if (type == SSH2_MSG_NEWKEYS)
+            continue; /* the client's own libssh does not survive that */
+        for (int round = 0; round < 4; round++) {
+            struct pair p;
+
+            open_with_keys(&p, (size_t)round);
+            if (round >= 2)
+                pair_log_in(&p);
+            message[0] = (uint8_t)type;
+            client_send(&p.client, bytes_of(message, round % 2 == 0 ? 1 : sizeof(message)));
+            turns(&p, 4);
+            if (type >= 80 && type < 128)
+                assert_int_equal(p.side.messages, round >= 2);
+            if (p.side.ends == 0) {
+                client_send(&p.client, BYTES("\x07")); /* still in step? */
+                wait_for(&p, p.side.messages > 0);
+            }
+            pair_close(&p);
+        }
+    }
+}
+
+/* A packet that trickles in is not handled, nor copied as a whole, for each byte. */
+static void test_trickle(void **state)
+{
+    static uint8_t message[90000] = {SSH2_MSG_USERAUTH_REQUEST};
+    struct pair p;
+
+    (void)state;
+    for (size_t i = 0; i < SUITES; i += 3) {
+        open_with_keys(&p, i);
+        client_send(&p.client, bytes_of(message, sizeof(message)));
+        p.client.chunk = 100;
+        wait_for(&p, p.side.messages == 1);
+        assert_int_equal(p.side.last.len, sizeof(message) - 1);
+        client_send_type(&p.client, SSH2_MSG_USERAUTH_REQUEST);
+        wait_for(&p, p.side.messages == 2);
+        p.client.chunk = 0;
+        client_send(&p.client, bytes_of(message, sizeof(message)));
+        client_send_type(&p.client, SSH2_MSG_USERAUTH_REQUEST);
+        wait_for(&p, p.side.messages == 4);
+        pair_close(&p);
+    }
+}
+
+static void test_packet_size(void **state)
+{
+    static uint8_t message[256 * 1024] = {SSH2_MSG_USERAUTH_REQUEST};
+    struct pair p;
+
+    (void)state;
+    open_with_keys(&p, 0);
+    client_send(&p.client, bytes_of(message, 100 * 1024));
+    wait_for(&p, p.side.ends == 1);
+    pair_close(&p);
+    open_with_keys(&p, 0);
+    pair_log_in(&p);
+    client_send(&p.client, bytes_of(message, sizeof(message) - 64));
+    wait_for(&p, p.side.messages == 1);
+    client_send(&p.client, bytes_of(message, sizeof(message)));
+    wait_for(&p, p.side.ends == 1);
+    pair_close(&p);
+}
+
 static void test_ping(void **state)
 {
     struct pair p;
@@ -512,6 +584,9 @@ int main(void)
         cmocka_unit_test(test_numbers_before_login),
         cmocka_unit_test(test_numbers_after_login),
         cmocka_unit_test(test_unknown_numbers),
+        cmocka_unit_test(test_every_number),
+        cmocka_unit_test(test_trickle),
+        cmocka_unit_test(test_packet_size),
         cmocka_unit_test(test_ping),
         cmocka_unit_test(test_ignored),
         cmocka_unit_test(test_peer_s_disconnect),
