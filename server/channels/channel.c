@@ -189,8 +189,8 @@ static void give_back(struct channel *channel, size_t taken)
     struct buf message = {0};
 
     channel->window_owed += (uint32_t)taken;
-    if (channel->window_owed < channel->window_size / 2 || channel->state != CHANNEL_OPEN ||
-        channel->from_client != FLOW_DATA)
+    if (channel->window_owed == 0 || channel->window_owed < channel->window_size / 2 ||
+        channel->state != CHANNEL_OPEN || channel->from_client != FLOW_DATA)
         return;
     begin_message(channel, &message, MSG_CHANNEL_WINDOW_ADJUST);
     buf_put_u32(&message, channel->window_owed);
@@ -238,6 +238,15 @@ static void hold(struct channel *channel, struct bytes data)
         channel->held_done = 0;
     }
     buf_put(held, data);
+}
+
+void channel_forget_held(struct channel *channel)
+{
+    size_t forgotten = channel->held.len - channel->held_done;
+
+    buf_clear_secret(&channel->held);
+    channel->held_done = 0;
+    give_back(channel, forgotten);
 }
 
 void channel_recv_data(struct channel *channel, uint32_t extended_type, struct bytes data)

@@ -8,9 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What one channel may put on the wire before the next one has its turn. */
-#define TURN_BYTES 65536
-
 void channel_tell(struct channel *channel, const char *text)
 {
     char *line = xasprintf("%s\r\n", text);
@@ -36,16 +33,17 @@ static size_t smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+/* Takes all that window and transport have room for: a channel is left starved only where news of
+ * either will wake it. Others then come first (channels_writable). */
 static size_t on_data(void *owner, struct bytes data, uint32_t extended_type)
 {
     struct channel *channel = owner;
     struct transport *transport = channel->channels->transport;
-    size_t quota = smaller(transport_room(transport), TURN_BYTES);
     size_t done = 0;
 
     if (channel->state != CHANNEL_OPEN || channel->to_client != FLOW_DATA)
         return data.len; /* nobody is there to read it */
-    while (done < data.len && done < quota && channel->peer_window > 0) {
+    while (done < data.len && channel->peer_window > 0 && transport_room(transport) > 0) {
         size_t len = smaller(data.len - done, channel->peer_packet_max);
 
         len = smaller(len, channel->peer_window);
@@ -55,7 +53,8 @@ static size_t on_data(void *owner, struct bytes data, uint32_t extended_type)
         done += len;
     }
     channel->bytes_out += done;
-    channel->channels->last_data_ms = clock_ms();
+    if (done > 0)
+        channel->channels->last_data_ms = clock_ms();
     channel->starved = done < data.len;
     return done;
 }

@@ -122,6 +122,8 @@ void channel_refuse(struct channel *channel, uint32_t code, const char *reason,
                     const char *language);
 void channel_recv_data(struct channel *channel, uint32_t extended_type, struct bytes data);
 void channel_passed_on(struct channel *channel, size_t taken); /* the endpoint did, and has room */
+/* What came before the endpoint reaches nobody; its window is given back. */
+void channel_forget_held(struct channel *channel);
 void channel_recv_eof(struct channel *channel);
 void channel_recv_close(struct channel *channel);
 void channel_recv_window_adjust(struct channel *channel, uint32_t bytes);

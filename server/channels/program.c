@@ -35,6 +35,7 @@ static void refuse(struct channel *channel, const char *told, const char *why)
 
     log_program(channel, "refused", why);
     channel_tell(channel, told);
+    channel_forget_held(channel); /* a later program is not the one it was meant for */
     session->state = SESSION_NEW;
     buf_clear(&session->command);
     buf_clear(&session->original);
