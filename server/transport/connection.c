@@ -37,7 +37,7 @@ static void on_ended(void *arg)
 
 static void close_socket(struct transport *t)
 {
-    static uint8_t discarded[4096];
+    uint8_t discarded[4096];
     int turns = 16;
 
     if (t->fd < 0)
