@@ -162,7 +162,6 @@ static void open_links(struct control *control, const struct control_settings *s
     for (size_t i = 0; i < count; i++)
         control->bulk[i + 1] =
             (struct named_link){xstrdup(more[i].name), link_new(control, more[i].target, true)};
-    link_watch(control->decisions);
 }
 
 static struct control *give_up(struct control *control)
@@ -203,8 +202,11 @@ struct control *control_new(const struct control_settings *settings, char **erro
     return control;
 }
 
+/* ---- start */
+
 struct start {
     struct letter letter;
+    struct control *control; /* NULL: it is gone, and nobody listens */
     void (*ready)(void *owner, const char *error);
     void *owner;
 };
@@ -213,21 +215,50 @@ static void on_started(struct letter *letter)
 {
     struct start *start = CONTAINER(letter, struct start, letter);
 
-    start->ready(start->owner, NULL);
+    if (start->control != NULL) {
+        start->control->start = NULL;
+        start->ready(start->owner, NULL);
+    }
     free(start);
+}
+
+static void on_program_ready(void *owner, const char *error)
+{
+    struct control *control = owner;
+
+    control->ready(control->ready_owner, error);
+}
+
+/* It listens now: no reason to sit out a backoff. */
+static void on_program_up(void *owner)
+{
+    struct control *control = owner;
+
+    link_hurry(control->decisions);
+    for (const struct named_link *bulk = control->bulk; bulk->name != NULL; bulk++)
+        link_hurry(bulk->link);
+    if (!control->watching)
+        link_watch(control->decisions);
+    control->watching = true;
 }
 
 void control_start(struct control *control, struct loop *loop,
                    void (*ready)(void *owner, const char *error), void *owner)
 {
+    static const struct policy_exec_events program_events = {on_program_ready, on_program_up};
     struct start *start;
 
     if (control->exec != NULL) {
-        policy_exec_start(control->exec, loop, ready, owner);
+        control->ready = ready;
+        control->ready_owner = owner;
+        policy_exec_start(control->exec, loop, &program_events, control);
         return;
     }
+    link_watch(control->decisions);
     start = xcalloc(1, sizeof(*start));
     start->letter.deliver = on_started;
+    start->control = control;
+    control->start = start;
     start->ready = ready;
     start->owner = owner;
     loop_post(loop, &start->letter);
@@ -240,7 +271,8 @@ void control_free(struct control **where)
     *where = NULL;
     if (control == NULL)
         return;
-    atomic_store(&control->stopping, true);
+    if (control->start != NULL)
+        control->start->control = NULL;
     cq_cancel_all(&control->cq);
     link_close(control->decisions);
     for (struct named_link *bulk = control->bulk; bulk->name != NULL; bulk++)

@@ -62,8 +62,9 @@ void cq_log_setup(void); /* gRPC's own log lines go to ours */
 /* ---- link.c: one gRPC channel */
 
 struct link {
-    char *name; /* its target */
-    grpc_channel *channel;
+    char *name;               /* its target */
+    pthread_mutex_t lock;     /* keeps the channel while the gRPC thread looks at its state */
+    grpc_channel *channel;    /* NULL: closed */
     void *methods[RPC_COUNT]; /* registered: spares each call the parsing of its path */
     _Atomic uint64_t absent_until_ms[RPC_COUNT];
     atomic_bool connected;
@@ -80,6 +81,8 @@ void link_close(struct link *link);
 void link_free(struct link **link);
 /* Keeps it connected from here on, and `connected` up to date. */
 void link_watch(struct link *link);
+/* Tries again at once if it is backing off. */
+void link_hurry(struct link *link);
 grpc_call *link_call(struct link *link, enum rpc rpc, gpr_timespec deadline);
 bool link_is_absent(struct link *link, enum rpc rpc);
 void link_remember_absent(struct link *link, enum rpc rpc);
@@ -102,8 +105,7 @@ struct control {
     grpc_channel_credentials *credentials;
     struct link *decisions;
     struct named_link *bulk; /* ended by a NULL name */
-    atomic_bool stopping;
-    atomic_uint in_flight; /* decisions */
+    atomic_uint in_flight;   /* decisions */
 
     /* Settings, copied. */
     char *daemon_name;
@@ -117,7 +119,10 @@ struct control {
     _Atomic uint64_t ends[RPC_COUNT][END_COUNT];
 
     struct policy_exec *exec;
-    struct start *start; /* control_start() without a program: its letter */
+    struct start *start; /* of control_start() without a program: its letter is under way */
+    void (*ready)(void *owner, const char *error); /* for exec */
+    void *ready_owner;
+    bool watching;
 };
 
 void control_ref(struct control *control);

@@ -57,6 +57,7 @@ struct link *link_new(struct control *control, const char *target, bool own_sock
 {
     struct link *link = xcalloc(1, sizeof(*link));
 
+    pthread_mutex_init(&link->lock, NULL);
     link->name = xstrdup(target);
     link->control = control;
     link->channel = create_channel(target, control->credentials, own_socket);
@@ -68,9 +69,11 @@ struct link *link_new(struct control *control, const char *target, bool own_sock
 
 void link_close(struct link *link)
 {
+    pthread_mutex_lock(&link->lock);
     if (link->channel != NULL)
         grpc_channel_destroy(link->channel);
     link->channel = NULL;
+    pthread_mutex_unlock(&link->lock);
 }
 
 void link_free(struct link **where)
@@ -81,6 +84,7 @@ void link_free(struct link **where)
     if (link == NULL)
         return;
     link_close(link);
+    pthread_mutex_destroy(&link->lock);
     free(link->name);
     free(link);
 }
@@ -96,8 +100,11 @@ static void link_up(struct link *link)
 {
     for (unsigned rpc = 0; rpc < RPC_COUNT; rpc++)
         atomic_store_explicit(&link->absent_until_ms[rpc], 0, memory_order_relaxed);
-    if (!atomic_exchange(&link->connected, true))
-        log_info(NULL, "link-up", log_str("link", link->name));
+    if (atomic_exchange(&link->connected, true))
+        return;
+    log_info(NULL, "link-up", log_str("link", link->name));
+    /* The bulk link to the same policy need not sit out its backoff either. */
+    link_hurry(link->control->bulk[0].link);
 }
 
 static void rearm(struct link *link)
@@ -107,13 +114,8 @@ static void rearm(struct link *link)
                                           link->control->cq.queue, &link->watch);
 }
 
-static void on_state(struct tag *tag, bool ok)
+static void look(struct link *link)
 {
-    struct link *link = CONTAINER(tag, struct link, watch);
-
-    (void)ok;
-    if (atomic_load(&link->control->stopping))
-        return;
     /* `true`: an idle channel connects now and not with the first question. */
     link->state = grpc_channel_check_connectivity_state(link->channel, 1);
     if (link->state == GRPC_CHANNEL_READY)
@@ -124,11 +126,30 @@ static void on_state(struct tag *tag, bool ok)
         rearm(link);
 }
 
+static void on_state(struct tag *tag, bool ok)
+{
+    struct link *link = CONTAINER(tag, struct link, watch);
+
+    (void)ok;
+    pthread_mutex_lock(&link->lock);
+    if (link->channel != NULL)
+        look(link);
+    pthread_mutex_unlock(&link->lock);
+}
+
 void link_watch(struct link *link)
 {
     link->watch.done = on_state;
     link->state = grpc_channel_check_connectivity_state(link->channel, 1);
     rearm(link);
+}
+
+void link_hurry(struct link *link)
+{
+    pthread_mutex_lock(&link->lock);
+    if (link->channel != NULL)
+        grpc_channel_reset_connect_backoff(link->channel);
+    pthread_mutex_unlock(&link->lock);
 }
 
 grpc_call *link_call(struct link *link, enum rpc rpc, gpr_timespec deadline)

@@ -51,6 +51,15 @@ void fixture_init(struct fixture *fixture)
     fixture->settings.daemon_name = "test";
 }
 
+static void on_ready(void *owner, const char *error)
+{
+    struct fixture *fixture = owner;
+
+    fixture->ready++;
+    free(fixture->ready_error);
+    fixture->ready_error = error ? xstrdup(error) : NULL;
+}
+
 void fixture_open(struct fixture *fixture)
 {
     char *error = NULL;
@@ -58,6 +67,7 @@ void fixture_open(struct fixture *fixture)
     fixture->control = control_new(&fixture->settings, &error);
     if (fixture->control == NULL)
         fail_msg("control_new: %s", error);
+    control_start(fixture->control, fixture->loop, on_ready, fixture);
     fixture->asker = asker_new(fixture->control, fixture->loop, &events, fixture);
 }
 
@@ -72,6 +82,7 @@ void fixture_close(struct fixture *fixture)
     rmdir(fixture->directory);
     free(fixture->banner);
     free(fixture->disconnect);
+    free(fixture->ready_error);
 }
 
 #define TURN_US 2000

@@ -16,6 +16,8 @@ struct fixture {
     /* What asker_events saw. */
     unsigned banners, disconnects;
     char *banner, *disconnect;
+    unsigned ready; /* calls of control_start()'s ready(), and its last error */
+    char *ready_error;
     struct decision **cancel_on_event; /* cancelled inside of an event */
 };
 
