@@ -17,6 +17,9 @@ struct policy_endpoint {
     const Policy__ChannelAction *action; /* the one being carried out, borrowed from the stream */
     size_t action_done;                  /* bytes of its data that the channel has taken */
     bool readable;                       /* the stream has messages that we have not looked at */
+    bool full;                           /* the policy does not read: no events until writable() */
+    bool resized;                        /* `size` waits for that */
+    Policy__WindowSize size;
     char *end; /* the stream has ended, for this reason; told once action is done */
     bool end_in_order;
 };
@@ -43,7 +46,8 @@ static size_t policy_write(struct endpoint *endpoint, struct bytes data, uint32_
             len = room;
         if (len > MESSAGE_MAX_BYTES)
             len = MESSAGE_MAX_BYTES;
-        stream_send_data(policy->stream, bytes_of(data.data + done, len), extended_type);
+        if (!stream_send_data(policy->stream, bytes_of(data.data + done, len), extended_type))
+            policy->full = true;
         done += len;
     }
     return done;
@@ -56,7 +60,8 @@ static void send_event(struct policy_endpoint *policy, Policy__ChannelEvent__Eve
 
     event.event_case = kind;
     event.opened = (void *)message; /* every member of the oneof is a message pointer */
-    stream_send(policy->stream, &event.base);
+    if (!stream_send(policy->stream, &event.base))
+        policy->full = true;
 }
 
 static void policy_eof(struct endpoint *endpoint)
@@ -66,30 +71,39 @@ static void policy_eof(struct endpoint *endpoint)
     send_event(self(endpoint), POLICY__CHANNEL_EVENT__EVENT_EOF, &eof.base);
 }
 
+/* Requests cost the client no window: while the policy does not read, only the last size is kept,
+ * and signals and breaks are lost (a break that wants a reply gets its failure in time). */
 static void policy_window_change(struct endpoint *endpoint, const Policy__WindowSize *size)
 {
-    Policy__WindowSize copy = *size;
+    struct policy_endpoint *policy = self(endpoint);
 
-    send_event(self(endpoint), POLICY__CHANNEL_EVENT__EVENT_WINDOW_CHANGE, &copy.base);
+    policy->size = *size;
+    policy->resized = policy->full;
+    if (!policy->full)
+        send_event(policy, POLICY__CHANNEL_EVENT__EVENT_WINDOW_CHANGE, &policy->size.base);
 }
 
 static void policy_signal(struct endpoint *endpoint, const char *name)
 {
+    struct policy_endpoint *policy = self(endpoint);
     Policy__Signal signal = POLICY__SIGNAL__INIT;
 
     signal.name = (char *)name;
-    send_event(self(endpoint), POLICY__CHANNEL_EVENT__EVENT_SIGNAL, &signal.base);
+    if (!policy->full)
+        send_event(policy, POLICY__CHANNEL_EVENT__EVENT_SIGNAL, &signal.base);
 }
 
 static void policy_break(struct endpoint *endpoint, uint32_t id, uint32_t length_ms,
                          bool want_reply)
 {
+    struct policy_endpoint *policy = self(endpoint);
     Policy__Break request = POLICY__BREAK__INIT;
 
     request.id = id;
     request.length_ms = length_ms;
     request.want_reply = want_reply;
-    send_event(self(endpoint), POLICY__CHANNEL_EVENT__EVENT_BREAK_REQUEST, &request.base);
+    if (!policy->full)
+        send_event(policy, POLICY__CHANNEL_EVENT__EVENT_BREAK_REQUEST, &request.base);
 }
 
 /* ---- policy to client */
@@ -176,6 +190,9 @@ static void on_writable(void *owner)
 {
     struct policy_endpoint *policy = owner;
 
+    policy->full = false;
+    if (policy->resized)
+        policy_window_change(&policy->base, &policy->size);
     policy->events->writable(policy->owner, stream_taken(policy->stream));
 }
 
