@@ -43,7 +43,6 @@ struct daemon {
     int status;
     struct loop *loop;
     struct control *control;
-    struct conn_settings conn_settings;
     struct listener_ports ports;
     struct worker *workers;
     size_t worker_count;
@@ -111,6 +110,30 @@ static bool set_handlers(struct daemon *daemon, struct control_settings *setting
     return true;
 }
 
+/* Which setting an error of control_new() is about: the one whose value it quotes. */
+static const char *culprit(const struct config *config, const char *error)
+{
+    char *const *members[] = {&config->policy.target, &config->policy.ca, &config->policy.cert,
+                              &config->policy.key};
+
+    for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++)
+        if (*members[i] != NULL && strstr(error, *members[i]) != NULL)
+            return config_where(config, members[i]);
+    for (size_t i = 0; i < config->policy.targets.count; i++)
+        if (strstr(error, config->policy.targets.items[i].text) != NULL)
+            return config->policy.targets.items[i].where;
+    return NULL;
+}
+
+static bool fail_control(struct daemon *daemon, char *error)
+{
+    const char *where = culprit(daemon->config, error);
+    char *named = xasprintf("%s%s%s", where ? where : "", where ? ": " : "", error);
+
+    free(error);
+    return fail(daemon, named);
+}
+
 static bool make_control(struct daemon *daemon)
 {
     const struct config *config = daemon->config;
@@ -142,25 +165,10 @@ static bool make_control(struct daemon *daemon)
     if (set_handlers(daemon, &settings)) {
         daemon->control = control_new(&settings, &error);
         if (daemon->control == NULL)
-            fail(daemon, error);
+            fail_control(daemon, error);
     }
     free(targets);
     return daemon->control != NULL;
-}
-
-static struct conn_settings conn_settings_of(const struct config *config)
-{
-    struct conn_settings settings = conn_defaults;
-
-    settings.login_timeout_ms = (uint32_t)config->limits.login_timeout_ms;
-    settings.max_failures = (uint32_t)config->limits.max_failures;
-    settings.max_requests = (uint32_t)config->limits.max_requests;
-    settings.max_sessions = (uint32_t)config->limits.max_sessions;
-    settings.max_channels = (uint32_t)config->limits.max_channels;
-    settings.max_debug_messages = (uint32_t)config->limits.max_debug_messages;
-    settings.window_bytes = (uint32_t)config->limits.window_bytes;
-    settings.max_packet_bytes = (uint32_t)config->limits.max_packet_bytes;
-    return settings;
 }
 
 /* ---- shutdown */
@@ -250,8 +258,7 @@ static bool serve(struct daemon *daemon)
     for (size_t i = 0; i < daemon->worker_count; i++) {
         daemon->workers[i].owner = daemon;
         daemon->workers[i].drained.deliver = on_drained;
-        if (!worker_start(&daemon->workers[i], daemon->control, &daemon->conn_settings,
-                          &daemon->ports, &error))
+        if (!worker_start(&daemon->workers[i], daemon->control, &daemon->ports, &error))
             return fail(daemon, error);
     }
     log_listening(daemon);
@@ -261,11 +268,14 @@ static bool serve(struct daemon *daemon)
 
 static void on_policy_ready(void *owner, const char *error)
 {
+    static const char subject[] = "policy program "; /* control's sentences start with it */
     struct daemon *daemon = owner;
     bool ok;
 
     if (daemon->state != DAEMON_STARTING)
         return; /* a signal was faster */
+    if (error != NULL && strncmp(error, subject, sizeof(subject) - 1) == 0)
+        error += sizeof(subject) - 1;
     ok = error ? fail(daemon, xasprintf("policy program: %s", error)) : serve(daemon);
     if (!ok)
         enter(daemon, DAEMON_STOPPED);
@@ -328,7 +338,6 @@ static bool daemon_init(struct daemon *daemon, const struct config *config, size
     *daemon = (struct daemon){
         .config = config,
         .signal_fd = -1,
-        .conn_settings = conn_settings_of(config),
     };
     prepare_process();
     log_setup(config->log.format, config->log.level);

@@ -116,6 +116,7 @@ void config_set_defaults(struct config *config)
                    .max_sessions = 10,
                    .max_channels = 1000,
                    .max_debug_messages = 16,
+                   .keepalive_count = 3,
                    .window_bytes = 2 << 20,
                    .max_packet_bytes = 32 << 10},
         .transport = {.rekey_bytes = 1 << 30, .rekey_ms = 3600000, .rekey_answer_ms = 60000},

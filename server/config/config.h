@@ -55,6 +55,7 @@ struct config {
         uint64_t max_failures, max_requests;
         uint64_t max_sessions, max_channels;
         uint64_t max_debug_messages;
+        uint64_t keepalive_interval_ms, keepalive_count; /* interval 0: off */
         uint64_t window_bytes, max_packet_bytes;
     } limits;
 

@@ -29,7 +29,7 @@ struct setting {
     const char *help;
 };
 
-#define SETTING_COUNT 38
+#define SETTING_COUNT 40
 
 extern const struct setting settings[];
 
