@@ -92,7 +92,7 @@ bool worker_init(struct worker *worker, size_t index, const struct config *confi
         .rekey_answer_ms = (uint32_t)config->transport.rekey_answer_ms,
     };
 
-    *worker = (struct worker){.index = index, .loop = loop_new()};
+    *worker = (struct worker){.index = index, .config = config, .loop = loop_new()};
     if (worker->loop == NULL) {
         *error = xstrdup("cannot make an event loop: no descriptors left");
     } else {
@@ -160,13 +160,31 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
-bool worker_start(struct worker *worker, struct control *control,
-                  const struct conn_settings *settings, struct listener_ports *ports, char **error)
+static struct conn_settings conn_settings_of(const struct config *config)
 {
+    struct conn_settings settings = conn_defaults;
+
+    settings.login_timeout_ms = (uint32_t)config->limits.login_timeout_ms;
+    settings.max_failures = (uint32_t)config->limits.max_failures;
+    settings.max_requests = (uint32_t)config->limits.max_requests;
+    settings.max_sessions = (uint32_t)config->limits.max_sessions;
+    settings.max_channels = (uint32_t)config->limits.max_channels;
+    settings.max_debug_messages = (uint32_t)config->limits.max_debug_messages;
+    settings.keepalive_interval_s = (uint32_t)(config->limits.keepalive_interval_ms / 1000);
+    settings.keepalive_count_max = (uint32_t)config->limits.keepalive_count;
+    settings.window_bytes = (uint32_t)config->limits.window_bytes;
+    settings.max_packet_bytes = (uint32_t)config->limits.max_packet_bytes;
+    return settings;
+}
+
+bool worker_start(struct worker *worker, struct control *control, struct listener_ports *ports,
+                  char **error)
+{
+    struct conn_settings settings = conn_settings_of(worker->config);
     char name[16];
     int failed;
 
-    worker->conns = conns_new(worker->loop, control, worker->server, settings);
+    worker->conns = conns_new(worker->loop, control, worker->server, &settings);
     worker->drain_check = event_new(loop_events(worker->loop), -1, 0, on_drain_check, worker);
     worker->listeners = xcalloc(ports->count, sizeof(*worker->listeners));
     for (size_t i = 0; i < ports->count; i++) {

@@ -12,6 +12,7 @@
 /* Belongs to its own thread from worker_start() to worker_join(), but for the letters' way. */
 struct worker {
     size_t index;
+    const struct config *config;
     struct loop *loop;
     struct transport_server *server;
     struct conns *conns;
@@ -31,8 +32,8 @@ struct worker {
 /* Main thread. Loop and host keys; false: *error is set. */
 bool worker_init(struct worker *worker, size_t index, const struct config *config, char **error);
 /* Takes its socket of each port. */
-bool worker_start(struct worker *worker, struct control *control,
-                  const struct conn_settings *settings, struct listener_ports *ports, char **error);
+bool worker_start(struct worker *worker, struct control *control, struct listener_ports *ports,
+                  char **error);
 /* Posts worker->drained to `main_loop` when the last client has gone; its deliver() is the caller's
  * to set before. */
 void worker_drain(struct worker *worker, struct loop *main_loop);
