@@ -52,6 +52,21 @@ bool env_put(struct env_list *list, struct bytes name, struct bytes value)
     return true;
 }
 
+void env_remove(struct env_list *list, struct bytes name)
+{
+    Policy__EnvVar *var = find(list, name);
+    size_t at = 0;
+
+    if (var == NULL)
+        return;
+    while (list->vars[at] != var)
+        at++;
+    list->count--;
+    memmove(&list->vars[at], &list->vars[at + 1], (list->count - at) * sizeof(*list->vars));
+    list->bytes -= var->name.len + var->value.len;
+    policy__env_var__free_unpacked(var, NULL);
+}
+
 void env_clear(struct env_list *list)
 {
     for (size_t i = 0; i < list->count; i++)

@@ -16,6 +16,7 @@ struct env_list {
 bool env_is_sane(struct bytes name, struct bytes value);
 /* False: not sane, or the list is full. A name that is there already is replaced, in its place. */
 bool env_put(struct env_list *list, struct bytes name, struct bytes value);
+void env_remove(struct env_list *list, struct bytes name);
 void env_clear(struct env_list *list);
 /* TERM, LANG and LC_*: what EnvRequested's default allows. */
 bool env_is_harmless(struct bytes name);

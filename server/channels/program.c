@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const struct bytes original_variable = {(const uint8_t *)"SSH_ORIGINAL_COMMAND", 20};
+
 static const char *program_name(const struct session *session)
 {
     switch (session->program) {
@@ -39,6 +41,7 @@ static void refuse(struct channel *channel, const char *told, const char *why)
     session->state = SESSION_NEW;
     buf_clear(&session->command);
     buf_clear(&session->original);
+    env_remove(&session->environment, original_variable);
     request_done(channel, false);
 }
 
@@ -183,19 +186,20 @@ static void ask_subsystem(struct channel *channel)
 }
 
 /* A forced command replaces whatever was asked for, which it finds in SSH_ORIGINAL_COMMAND
- * (sshd(8)). */
-static void force_command(struct channel *channel)
+ * (sshd(8)). False: that cannot be told, and without it the command would think of a shell. */
+static bool force_command(struct channel *channel)
 {
     struct session *session = &channel->session;
+    bool told = true;
 
     session->forced = true;
     session->original = session->command;
     session->command = (struct buf){0};
     buf_put(&session->command, channel->channels->rules.forced_command);
     if (session->program != POLICY__SESSION_START__PROGRAM_SHELL)
-        env_put(&session->environment, BYTES("SSH_ORIGINAL_COMMAND"),
-                buf_bytes(&session->original));
+        told = env_put(&session->environment, original_variable, buf_bytes(&session->original));
     session->program = POLICY__SESSION_START__PROGRAM_EXEC;
+    return told;
 }
 
 static void request_program(struct channel *channel, Policy__SessionStart__ProgramCase program,
@@ -210,8 +214,10 @@ static void request_program(struct channel *channel, Policy__SessionStart__Progr
     session->state = SESSION_STARTING;
     session->program = program;
     buf_put(&session->command, command);
-    if (channel->channels->rules.forced)
-        force_command(channel);
+    if (channel->channels->rules.forced && !force_command(channel)) {
+        refuse(channel, "", "the original command does not fit into the environment");
+        return;
+    }
     switch (session->program) {
     case POLICY__SESSION_START__PROGRAM_SHELL:
         ask_shell(channel);

@@ -12,7 +12,7 @@ static bool on_message(void *owner, uint8_t type, struct bytes message)
 {
     struct client *c = owner;
 
-    return channels_message(c->channels, type, message);
+    return c->channels == NULL || channels_message(c->channels, type, message);
 }
 
 static void on_writable(void *owner)
