@@ -48,9 +48,10 @@ static void note_end(struct conn *conn, bool clean, uint32_t code, const char *r
 static void conn_free(void *arg)
 {
     struct conn *conn = arg;
+    struct conns *conns = conn->conns;
 
     LIST_REMOVE(conn, link);
-    conn->conns->count--;
+    conns->count--;
     deadlines_clear(conn);
     decision_cancel(&conn->made);
     channels_free(&conn->channels, conn->end_reason);
@@ -63,6 +64,8 @@ static void conn_free(void *arg)
     free(conn->refusal);
     free(conn->end_reason);
     free(conn);
+    if (conns->freed && conns->count == 0)
+        free(conns);
 }
 
 /* Everything that waits for the policy goes silent at once; the callers up the stack may still hold
@@ -400,19 +403,25 @@ void conns_disconnect_all(struct conns *conns, const char *reason)
         conn_disconnect(conn, DISCONNECT_BY_APPLICATION, reason, NULL);
 }
 
+/* Calls that were deferred for a connection still want to find it: the memory goes after them. */
 void conns_free(struct conns **where)
 {
     struct conns *conns = *where;
-    struct conn *conn, *next;
+    struct conn *conn;
 
     *where = NULL;
     if (conns == NULL)
         return;
-    for (conn = LIST_FIRST(&conns->list); conn != NULL; conn = next) {
-        next = LIST_NEXT(conn, link);
-        note_end(conn, false, 0, "The server ended");
-        if (conn_enter(conn, CONN_CLOSED))
-            conn_free(conn);
+    conns->freed = true;
+    if (conns->count == 0) {
+        free(conns);
+        return;
     }
-    free(conns);
+    LIST_FOREACH (conn, &conns->list, link) {
+        note_end(conn, false, 0, "The server ended");
+        deadlines_clear(conn);
+        stop_rooms(conn);
+        if (conn_enter(conn, CONN_CLOSED))
+            loop_defer(conns->loop, conn_free, conn);
+    }
 }

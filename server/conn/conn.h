@@ -35,7 +35,7 @@ size_t conns_count(const struct conns *conns);
 /* Disconnects every client (RFC 4253 code 11) with these words; conns_count() falls to 0 as they
  * go. */
 void conns_disconnect_all(struct conns *conns, const char *reason);
-/* Ends what is left at once. */
+/* Ends what is left: silent at once, reported and freed at the end of the loop's turn. */
 void conns_free(struct conns **conns);
 
 #endif

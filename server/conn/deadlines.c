@@ -21,7 +21,7 @@ void deadlines_init(struct conn *conn)
     d->timer = event_new(loop_events(conn->conns->loop), -1, 0, on_timer, conn);
     if (settings->login_timeout_ms > 0)
         d->login = conn->accepted_ms + settings->login_timeout_ms + random_below(jitter + 1);
-    d->keepalive_ms = settings->keepalive_interval_s * 1000;
+    d->keepalive_ms = (uint64_t)settings->keepalive_interval_s * 1000;
     d->keepalive_max = settings->keepalive_count_max;
     deadlines_update(conn);
 }
@@ -49,9 +49,9 @@ void deadlines_apply(struct conn *conn, const Policy__Limits *limits)
                           ? conn->accepted_ms + (uint64_t)limits->max_lifetime_s * 1000
                           : 0;
     if (limits->idle_timeout_case == POLICY__LIMITS__IDLE_TIMEOUT_IDLE_TIMEOUT_S)
-        d->idle_ms = limits->idle_timeout_s * 1000;
+        d->idle_ms = (uint64_t)limits->idle_timeout_s * 1000;
     if (limits->keepalive_interval_case == POLICY__LIMITS__KEEPALIVE_INTERVAL_KEEPALIVE_INTERVAL_S)
-        d->keepalive_ms = limits->keepalive_interval_s * 1000;
+        d->keepalive_ms = (uint64_t)limits->keepalive_interval_s * 1000;
     if (limits->keepalive_count_case == POLICY__LIMITS__KEEPALIVE_COUNT_KEEPALIVE_COUNT_MAX)
         d->keepalive_max = limits->keepalive_count_max;
     if (limits->sessions_case == POLICY__LIMITS__SESSIONS_MAX_SESSIONS)
@@ -120,7 +120,7 @@ static bool keep_alive(struct conn *conn, uint64_t now)
     if (seen != d->bytes_seen)
         d->keepalives_unanswered = 0;
     d->bytes_seen = seen;
-    if (d->keepalives_unanswered >= d->keepalive_max)
+    if (d->keepalive_max != 0 && d->keepalives_unanswered >= d->keepalive_max)
         return false;
     d->keepalives_unanswered++;
     d->keepalive_next = now + d->keepalive_ms;

@@ -29,8 +29,9 @@ enum conn_state {
 struct deadlines {
     uint64_t login;    /* accept to AuthCompleted */
     uint64_t lifetime; /* Limits.max_lifetime_s */
-    uint32_t idle_ms;  /* Limits.idle_timeout_s */
-    uint32_t keepalive_ms, keepalive_max;
+    uint64_t idle_ms;  /* Limits.idle_timeout_s */
+    uint64_t keepalive_ms;
+    uint32_t keepalive_max; /* unanswered ones; 0: any number */
     uint64_t keepalive_next;
     uint32_t keepalives_unanswered;
     uint64_t bytes_seen; /* received when the last keepalive was considered */
@@ -68,6 +69,7 @@ struct conns {
     struct conn_settings settings;
     LIST_HEAD(, conn) list;
     size_t count;
+    bool freed; /* goes with the last connection */
 };
 
 /* conn.c */

@@ -150,7 +150,8 @@ void decision_cancel(struct decision **where)
     *where = NULL;
     if (decision == NULL)
         return;
-    decision->asker->control->cancelled++;
+    if (!decision->silent)
+        decision->asker->control->cancelled++;
     decision_free(decision);
 }
 
@@ -172,7 +173,7 @@ static struct decision *find(const struct control *control, enum rpc rpc)
     struct decision *decision;
 
     TAILQ_FOREACH (decision, &control->pending, link)
-        if (decision->rpc == rpc)
+        if (decision->rpc == rpc && !decision->silent)
             return decision;
     return NULL;
 }
@@ -182,7 +183,7 @@ static struct decision *nth(const struct control *control, size_t index)
     struct decision *decision;
 
     TAILQ_FOREACH (decision, &control->pending, link)
-        if (index-- == 0)
+        if (!decision->silent && index-- == 0)
             return decision;
     return NULL;
 }
@@ -264,7 +265,8 @@ static void answer_decision(struct decision *decision, ProtobufCMessage *answer)
         if (is_pending(control, decision))
             finish(decision, ANSWERED, answer);
     } else if (is_pending(control, decision)) {
-        finish(decision, UNAVAILABLE, NULL);
+        decision->silent = true;
+        control->ended++;
     }
     if (answer != NULL)
         protobuf_c_message_free_unpacked(answer, NULL);
@@ -308,7 +310,7 @@ size_t fake_pending(const struct control *control)
     size_t count = 0;
 
     TAILQ_FOREACH (decision, &control->pending, link)
-        count++;
+        count += !decision->silent;
     return count;
 }
 

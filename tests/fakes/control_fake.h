@@ -29,7 +29,7 @@ enum rpc fake_pending_rpc(const struct control *control, size_t index);
 int fake_question_flags(const struct control *control, enum rpc rpc);
 
 /* End the oldest pending question of this kind; it must be there. What the answer's Common orders
- * comes first, as in control.h. */
+ * comes first, as in control.h; a disconnect ends the question without its callback. */
 void fake_answer(struct control *control, enum rpc rpc, const ProtobufCMessage *answer);
 void fake_answer_wire(struct control *control, enum rpc rpc, struct bytes wire);
 void fake_fail(struct control *control, enum rpc rpc, enum outcome outcome); /* not ANSWERED */

@@ -14,6 +14,7 @@ struct decision {
     int flags;
     answer_fn *done;
     void *owner;
+    bool silent; /* ended in a disconnect, without the callback; its owner still holds it */
 };
 
 struct fake_target {
