@@ -63,6 +63,8 @@ class RawTransport:
 
     def __init__(self, port: int, *, version: bytes = b"SSH-2.0-Raw_1.0", timeout: float = PATIENCE_S, keys: bool = True) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout)
+        # Two messages in a row must not wait for the acknowledgement of the first: 40 ms in each key exchange.
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket_name = self.socket.getsockname()
         self._buffer = b""
         self._out: _Gcm | None = None
@@ -149,17 +151,6 @@ class RawTransport:
             reader.end()
             raise Disconnected(code, reason.decode(), language.decode())
 
-    def quiet(self, seconds: float) -> None:
-        """Nothing comes for so long: for answers that must be held back."""
-        self.socket.settimeout(seconds)
-        try:
-            message = self.recv()
-        except TimeoutError:
-            return
-        finally:
-            self.socket.settimeout(PATIENCE_S)
-        raise AssertionError(f"expected silence, got {message!r}")
-
     def close(self) -> None:
         """As if the cable were cut."""
         self.socket.close()
@@ -180,8 +171,8 @@ class RawTransport:
             assert self.session_id or payload[0] in (wire.IGNORE, wire.DEBUG), f"message {payload[0]} in the first key exchange"
             self._held.append(payload)
 
-    def exchange_keys(self, server_init: bytes | None = None) -> None:
-        """The first exchange, or another one begun by us or by the server."""
+    def agree(self, server_init: bytes | None = None) -> tuple[int, bytes]:
+        """All of an exchange that comes before NEWKEYS: the shared secret and the exchange hash."""
         ours = self._kexinit()
         self.send(ours)
         theirs = server_init or self._until(wire.KEXINIT)
@@ -196,8 +187,17 @@ class RawTransport:
         _verify(host_key, signature, exchange_hash)
         self.host_key = host_key
         self.session_id = self.session_id or exchange_hash
+        return secret, exchange_hash
+
+    def exchange_keys(self, server_init: bytes | None = None) -> None:
+        """The first exchange, or another one begun by us or by the server."""
+        secret, exchange_hash = self.agree(server_init)
         self.send(bytes([wire.NEWKEYS]))
         self._out = self._direction(secret, exchange_hash, b"C", b"A")
+        self.take_new_keys(secret, exchange_hash)
+
+    def take_new_keys(self, secret: int, exchange_hash: bytes) -> None:
+        """The server's NEWKEYS: what it sends from here on is under the new keys."""
         self._until(wire.NEWKEYS)
         self._in = self._direction(secret, exchange_hash, b"D", b"B")
 
