@@ -19,8 +19,8 @@ def variables(policy: Policy) -> list[tuple[bytes, bytes]]:
 
 def test_defaults_with_openssh(policy: Policy, ssh: OpenSsh) -> None:
     open_house(policy, say(b""))
-    env = {"LANG": "de_DE.UTF-8", "LC_ALL": "C", "LC_TIME": "en_GB", "SECRET": "x", "LD_PRELOAD": "/evil.so", "PATH": "/evil"}
-    options = ("-o", "SendEnv=LANG LC_* SECRET LD_PRELOAD PATH")
+    env = {"LANG": "de_DE.UTF-8", "LC_ALL": "C", "LC_TIME": "en_GB", "SECRET": "x", "BASH_ENV": "/evil", "LANGUAGE": "de"}
+    options = ("-o", "SendEnv=LANG LC_* SECRET BASH_ENV LANGUAGE")
     assert ssh.run("x", env=env, options=options).status == 0
     assert dict(variables(policy)) == {b"LANG": b"de_DE.UTF-8", b"LC_ALL": b"C", b"LC_TIME": b"en_GB"}
 

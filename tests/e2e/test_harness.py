@@ -29,7 +29,7 @@ def channel(policy: Policy, work: Path) -> grpc.Channel:
 
 def test_unset_handlers_answer_unimplemented(policy: Policy, channel: grpc.Channel) -> None:
     for name, method in METHODS.items():
-        if method.client_streaming:
+        if method.client_streaming or policy.on.get(name):
             continue
         with pytest.raises(grpc.RpcError) as failure:
             unary(channel, name, pb.BeginAuthRequest())

@@ -123,13 +123,13 @@ def test_password_off_is_never_asked(policy: Policy, raw) -> None:
 
 
 @pytest.mark.parametrize(
-    "keys,passwords,listed",
+    "with_keys,with_passwords,listed",
     [(True, True, ["publickey", "password"]), (True, False, ["publickey"]), (False, True, ["password"]), (False, False, [])],
 )
-def test_supported_handlers_make_the_list(policy: Policy, raw, keys: bool, passwords: bool, listed: list[str]) -> None:
+def test_supported_handlers_make_the_list(policy: Policy, raw, with_keys: bool, with_passwords: bool, listed: list[str]) -> None:
     policy.on.BeginAuth = pb.BeginAuthAnswer(requirement=pb.REQUIREMENT_REQUIRED)
-    policy.on.PublicKeyAuthSupported = supported(keys)
-    policy.on.PasswordAuthSupported = supported(passwords)
+    policy.on.PublicKeyAuthSupported = supported(with_keys)
+    policy.on.PasswordAuthSupported = supported(with_passwords)
     policy.on.ValidatePassword = password_no()
     client = raw()
     client.service()
@@ -139,7 +139,7 @@ def test_supported_handlers_make_the_list(policy: Policy, raw, keys: bool, passw
     # keyboard-interactive without a handler is tied to password, once it is carried out
     assert [name for name in names if name != "keyboard-interactive"] == listed
     assert client.try_password("alice", "x").type == 51
-    assert ("ValidatePassword" in policy.names()) is passwords
+    assert ("ValidatePassword" in policy.names()) is with_passwords
 
 
 def test_supported_is_asked_again_for_each_list(policy: Policy, raw) -> None:

@@ -260,7 +260,7 @@ def test_file_descriptors_do_not_leak(policy: Policy, daemon: Daemon, raw: Raw) 
     for number in range(20):
         client = raw().login()
         client.execute()
-        client.expect(97)
+        client.until(97)
         client.close()
         policy.wait_for("ConnectionLost", number + 2)
     poll(lambda: count() <= before + 1, "descriptors to be given back")

@@ -138,7 +138,7 @@ def test_sessions_one_after_the_other(policy: Policy, raw) -> None:
     for _ in range(30):
         number = client.execute()
         assert client.expect(94).u32() == 0
-        client.expect(97)
+        client.until(97)
         client.close_channel(number)
 
 
@@ -151,7 +151,7 @@ def test_the_eleventh_session_is_refused(policy: Policy, raw) -> None:
     failure = client.expect(92)
     assert (failure.u32(), failure.u32()) == (10, 4)
     client.close_channel(0)
-    client.expect(97)
+    client.until(97)
     client.open(channel=11)
 
 
@@ -213,6 +213,7 @@ def test_only_one_program_per_session(policy: Policy, raw) -> None:
     open_house(policy, wait_close)
     client = raw().login()
     number = client.execute()
+    policy.wait_stream()
     assert not client.request(number, "exec", b"\0\0\0\1y")
     assert not client.request(number, "shell")
     assert len(policy.streams) == 1
@@ -225,7 +226,7 @@ def test_endpoints_that_are_not_there_yet_refuse(policy: Policy, raw, endpoint: 
     policy.on.SessionRequested = accept()
     answers = {
         "process": pb.SessionAnswer(process=pb.ProcessEndpoint(argv=[b"/bin/sh", b"-c", b"id"])),
-        "upstream": pb.SessionAnswer(upstream=pb.UpstreamEndpoint(hops=[pb.UpstreamHop(host="127.0.0.1")])),
+        "upstream": pb.SessionAnswer(upstream=pb.UpstreamEndpoint(hops=[pb.UpstreamHop(host="127.0.0.1", password="x")])),
     }
     policy.on.ExecRequested = answers[endpoint]
     client = raw().login()

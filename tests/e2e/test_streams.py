@@ -14,8 +14,8 @@ from harness.daemon import Daemon
 from harness.policy import Policy, Status
 from harness.rawclient import RawClient
 from harness.stream import ChannelStream
-from harness.wait import PATIENCE_S
-from harness.wire import string
+from harness.wait import PATIENCE_S, poll
+from harness.wire import Reader, string
 
 UNKNOWN_FIELD = bytes([0xF8, 0x7F, 0x01])  # field 2047, varint 1
 
@@ -132,12 +132,13 @@ def test_the_connection_outlives_the_policy(policy: Policy, raw) -> None:
     failure = client.expect(92)
     assert failure.u32() == 1
     policy.start()
-    for attempt in range(100):
+
+    def opened() -> Reader | None:
         client.send(client.open_message(channel=2))
         answer = client.expect(91, 92)
-        if answer.type == 91:
-            break
-    assert answer.type == 91, "no session although the policy is back"
+        return answer if answer.type == 91 else None
+
+    answer = poll(opened, "a session although the policy is back", every=0.2)
     answer.u32()
     number = answer.u32()
     assert client.request(number, "exec", string("x"))

@@ -109,15 +109,28 @@ def test_eof_of_a_terminal_client(policy: Policy, ssh: OpenSsh) -> None:
     assert terminal.wait() == 255
 
 
+def pty_request(term: bytes | str = "vt100") -> bytes:
+    return string(term) + u32(80) + u32(24) + u32(640) + u32(480) + string(bytes([53]) + u32(1) + b"\0")
+
+
 @pytest.mark.parametrize("answer", [deny_grant(), pb.GrantAnswer(), pb.GrantAnswer(allow=pb.Allow(expires_in_s=5))])
-def test_pty_denied(policy: Policy, ssh: OpenSsh, answer: object) -> None:
-    """The client is told and the program runs without; an allow that cannot be kept is a no."""
+def test_pty_denied(policy: Policy, raw, answer: object) -> None:
+    """The client is told, and the program runs without; an allow that cannot be kept is a no."""
     open_house(policy, cat)
     policy.on.PtyRequested = answer
-    result = ssh.run("x", options=("-tt",), stdin=b"abc")
-    assert "PTY allocation request failed" in result.err, result
-    assert result.out == b"abc"
+    client = raw().login()
+    number = client.open()
+    assert not client.request(number, "pty-req", pty_request())
+    assert client.request(number, "shell")
     assert not policy.wait_stream().session.HasField("pty")
+
+
+def test_pty_denied_to_openssh(policy: Policy, ssh: OpenSsh) -> None:
+    """Which gives up then."""
+    open_house(policy, cat)
+    policy.on.PtyRequested = deny_grant()
+    result = ssh.run("x", options=("-tt",))
+    assert result.status == 255 and "PTY allocation request failed" in result.err, result
 
 
 def test_pty_granted_by_a_handler(policy: Policy, raw) -> None:
@@ -125,8 +138,7 @@ def test_pty_granted_by_a_handler(policy: Policy, raw) -> None:
     policy.on.PtyRequested = grant()
     client = raw().login()
     number = client.open()
-    request = string("vt100") + u32(80) + u32(24) + u32(640) + u32(480)
-    assert client.request(number, "pty-req", request + string(bytes([53]) + u32(1) + b"\0"))
+    assert client.request(number, "pty-req", pty_request())
     assert client.request(number, "shell")
     pty = policy.wait_stream().session.pty
     assert pty == pb.Pty(
@@ -140,9 +152,8 @@ def test_a_second_pty_is_refused(policy: Policy, raw) -> None:
     open_house(policy, wait_close)
     client = raw().login()
     number = client.open()
-    request = string("vt100") + u32(80) + u32(24) + u32(0) + u32(0) + string(b"\0")
-    assert client.request(number, "pty-req", request)
-    assert not client.request(number, "pty-req", request)
+    assert client.request(number, "pty-req", pty_request())
+    assert not client.request(number, "pty-req", pty_request())
     assert len(policy.requests("PtyRequested")) == 1
 
 

@@ -12,7 +12,7 @@ from typing import Any, Awaitable, Callable
 import grpc
 import grpc.aio
 
-from .contract import METHODS, SERVICE, input_class
+from .contract import METHODS, SERVICE, input_class, pb
 from .stream import ChannelStream
 from .wait import PATIENCE_S, Board
 
@@ -92,7 +92,7 @@ class Handlers:
 
 
 class Policy(grpc.GenericRpcHandler):
-    """A gRPC server at `target`; handlers that are unset answer UNIMPLEMENTED."""
+    """A gRPC server at `target`; handlers that are unset answer UNIMPLEMENTED (but reports are taken)."""
 
     def __init__(self, target: str) -> None:
         self.target = target
@@ -101,6 +101,8 @@ class Policy(grpc.GenericRpcHandler):
         self.streams: list[ChannelStream] = []
         self.accept_streams = True  # False: as a policy that hangs before it serves one
         self.board = Board()
+        # A report that is UNIMPLEMENTED is not sent again for a while, and tests want to see each.
+        self.on.ConnectionLost = self.on.DebugMsgReceived = pb.Ack()
         self._server: grpc.aio.Server | None = None
         self._thread = _LoopThread.get()
 

@@ -6,6 +6,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from . import wire
 from .rawssh import Closed, Disconnected, RawTransport
+from .wait import PATIENCE_S
 from .wire import Reader, boolean, string, u32
 
 QUIET_TYPES = (wire.IGNORE, wire.DEBUG, wire.EXT_INFO)
@@ -31,6 +32,7 @@ class RawClient(RawTransport):
     def __init__(self, port: int, **how: object) -> None:
         self.banners: list[str] = []
         self.global_requests: list[bytes] = []
+        self.told: list[str] = []  # on stderr, why a request fails
         self.windows_given: dict[int, int] = {}  # by our channel number: what WINDOW_ADJUST added
         super().__init__(port, **how)
 
@@ -49,6 +51,24 @@ class RawClient(RawTransport):
                 self.windows_given[channel] = self.windows_given.get(channel, 0) + message.u32()
             elif message.type not in QUIET_TYPES:
                 raise AssertionError(f"expected {types}, got {message!r}")
+
+    def quiet(self, seconds: float) -> None:
+        """Nothing that matters comes for so long: for answers that must be held back."""
+        self.socket.settimeout(seconds)
+        try:
+            while (message := self.recv()).type in (*QUIET_TYPES, wire.GLOBAL_REQUEST):
+                pass
+        except TimeoutError:
+            return
+        finally:
+            self.socket.settimeout(PATIENCE_S)
+        raise AssertionError(f"expected silence, got {message!r}")
+
+    def until(self, *types: int) -> Reader:
+        """Skips everything before the next message of these."""
+        while (message := self.recv()).type not in types:
+            pass
+        return message
 
     def expect_disconnect(self) -> Disconnected:
         """Reads to the DISCONNECT; a socket closed without one is an error."""
@@ -138,7 +158,9 @@ class RawClient(RawTransport):
     def request(self, channel: int, name: str, rest: bytes = b"") -> bool:
         """Sent with want_reply; True for SUCCESS."""
         self.send(self.request_message(channel, name, rest))
-        return self.expect(wire.CHANNEL_SUCCESS, wire.CHANNEL_FAILURE).type == wire.CHANNEL_SUCCESS
+        while (message := self.expect(wire.CHANNEL_SUCCESS, wire.CHANNEL_FAILURE, wire.EXTENDED_DATA)).type == wire.EXTENDED_DATA:
+            self.told.append(message.message[13:].decode())
+        return message.type == wire.CHANNEL_SUCCESS
 
     def execute(self, command: bytes | str = "true", channel: int = 0) -> int:
         """Opens a session and starts a command; the server's number of the channel."""

@@ -114,14 +114,14 @@ class RawTransport:
         return length + self._out.seal(body, length)
 
     def send(self, payload: bytes) -> None:
-        try:
-            self.socket.sendall(self.pack(payload))
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # what the server had to say about it is still to be read
+        self.send_all(payload)
 
     def send_all(self, *payloads: bytes) -> None:
         """In one write, so that the server has all before it answers the first."""
-        self.socket.sendall(b"".join(self.pack(payload) for payload in payloads))
+        try:
+            self.socket.sendall(b"".join(self.pack(payload) for payload in payloads))
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # what the server had to say about it is still to be read
 
     def _read_packet(self) -> bytes:
         length = self._take(4)

@@ -38,11 +38,11 @@ class Board:
             return value
 
 
-def poll(fact: Callable[[], T], what: str, timeout: float = PATIENCE_S) -> T:
+def poll(fact: Callable[[], T], what: str, timeout: float = PATIENCE_S, every: float = 0.02) -> T:
     """For facts that nobody announces (a file, a process): asked again until true."""
     end = time.monotonic() + timeout
     while not (value := fact()):
         if time.monotonic() > end:
             raise AssertionError(f"not within {timeout:.0f} s: {what}")
-        time.sleep(0.02)
+        time.sleep(every)
     return value
