@@ -58,6 +58,9 @@ size_t fake_streams_closed(const struct control *control);
 void fake_stream_push(struct stream *stream, const ProtobufCMessage *message);
 /* The policy's side ends; told after the last message was taken. */
 void fake_stream_end(struct stream *stream, enum outcome outcome, const char *why);
+/* It fails: what waits is lost and the end is told at once. What stream_next() gave out last stays
+ * valid, as ever, until the next call. */
+void fake_stream_fail_now(struct stream *stream, enum outcome outcome, const char *why);
 bool fake_stream_told_end(const struct stream *stream);
 /* Tells what may be told by now (an end behind messages that have been taken). */
 void fake_stream_turn(struct stream *stream);

@@ -189,6 +189,20 @@ void fake_stream_end(struct stream *stream, enum outcome outcome, const char *wh
     fake_stream_turn(stream);
 }
 
+void fake_stream_fail_now(struct stream *stream, enum outcome outcome, const char *why)
+{
+    assert(!fake_in_callback && !stream->told_end);
+    list_clear(&stream->inbox);
+    stream->unread = 0;
+    stream->ending = stream->told_end = true;
+    stream->outcome = outcome;
+    free(stream->why);
+    stream->why = xstrdup(why);
+    fake_in_callback = true;
+    stream->events->ended(stream->owner, outcome, stream->why);
+    fake_in_callback = false;
+}
+
 bool fake_stream_told_end(const struct stream *stream)
 {
     return stream->told_end;
