@@ -1,0 +1,198 @@
+"""What is measured. Each function takes one round's figures of one server and adds them to the results."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from report import Results
+from servers import Failure, Load, Parley, Server
+
+CIPHERS = ("aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com")
+SETTLE_S = 0.15  # what a server does after its client has gone still counts
+ENDLESS = 1 << 42
+WARM_UP_LOGINS = 64
+
+
+@dataclass
+class Sizes:
+    """How much work one round has."""
+
+    rounds: int
+    logins: int
+    slow_logins: int  # sshd: a process each
+    parallel: int
+    bulk: int
+    slow_bulk: int  # asyncssh
+    echoes: int
+    decisions: int
+    idle: int
+    slow_idle: int
+    crowd: int
+    crowd_logins: int
+    crowd_repeats: int
+
+
+FULL = Sizes(5, 1000, 160, 16, 512 << 20, 128 << 20, 2000, 5000, 1000, 1000, 10000, 400, 5)
+QUICK = Sizes(3, 200, 48, 16, 64 << 20, 24 << 20, 300, 1500, 300, 60, 1500, 200, 3)
+
+
+class Bench:
+    """The servers, the sizes and where the figures go."""
+
+    def __init__(self, build: Path, sizes: Sizes, results: Results) -> None:
+        self.build = build
+        self.sizes = sizes
+        self.results = results
+
+    def load(self, server: Server, mode: str, **options: object) -> Load:
+        return Load(self.build, server, mode, **options)
+
+    def add(self, work: str, server: str, value: float) -> None:
+        self.results.add(work, server, value)
+
+
+class Meter:
+    """CPU seconds of a server, its policy's apart, between start and stop."""
+
+    def __init__(self, server: Server) -> None:
+        self.groups = {server.name: server.process.group}
+        if isinstance(server, Parley):
+            self.groups["policy"] = server.policy.group
+        self.before = {name: group.seconds() for name, group in self.groups.items()}
+
+    def stop(self) -> dict[str, float]:
+        time.sleep(SETTLE_S)
+        return {name: group.seconds() - self.before[name] for name, group in self.groups.items()}
+
+
+def run_logins(bench: Bench, server: Server, count: int, parallel: int) -> dict:
+    load = bench.load(server, "login", command=server.command("true"), count=count, parallel=parallel)
+    line = load.line()
+    load.finish()
+    return json.loads(line)
+
+
+def login(bench: Bench, server: Server) -> None:
+    sizes = bench.sizes
+    count = sizes.slow_logins if server.name == "sshd" else sizes.logins
+    meter = Meter(server)
+    result = run_logins(bench, server, count, sizes.parallel)
+    for name, seconds in meter.stop().items():
+        bench.add("login_cpu", name, seconds / count * 1e3)
+    bench.add("login_rate", server.name, result["per_second"])
+    bench.add("login_p50", server.name, result["total_p50_ms"])
+
+
+def bulk(bench: Bench, server: Server, direction: str, cipher: str) -> None:
+    size = bench.sizes.slow_bulk if server.name == "asyncssh" else bench.sizes.bulk
+    command = server.command("source", size) if direction == "down" else server.command("sink")
+    load = bench.load(server, "bulk", direction=direction, cipher=cipher, bytes=size, command=command)
+    load.line()  # logged in
+    time.sleep(SETTLE_S)
+    meter = Meter(server)
+    load.go()
+    result = json.loads(load.line())
+    spent = meter.stop()
+    load.finish()
+    if not result["ok"]:
+        raise Failure(f"bulk {direction} on {server.name} lost bytes")
+    key = f"{direction}_{cipher.partition('@')[0].partition('-poly')[0]}"
+    for name, seconds in spent.items():
+        bench.add(f"{key}_cpu", name, seconds / (size / 1e9))
+    bench.add(f"{key}_speed", server.name, result["mb_per_second"])
+
+
+def echo(bench: Bench, server: Server, beside: bool) -> None:
+    command = server.command("source", ENDLESS)
+    other = bench.load(server, "bulk", direction="down", bytes=ENDLESS, command=command) if beside else None
+    try:
+        if other is not None:
+            other.line()
+            other.go()
+            time.sleep(0.3)
+        load = bench.load(server, "echo", command=server.command("echo"), count=bench.sizes.echoes)
+        load.line()
+        load.go()
+        result = json.loads(load.line())
+        load.finish()
+    finally:
+        if other is not None:
+            other.end()
+    for quantile in ("p50", "p99"):
+        work = f"echo_{'beside_' if beside else ''}{quantile}"
+        bench.add(work, server.name, result[f"{quantile}_ms"] * 1e3)
+    if beside:
+        time.sleep(SETTLE_S)
+
+
+def decision(bench: Bench, server: Parley) -> None:
+    """Asked on a loop and answered on it, beside a bare call of gRPC C core."""
+    program = str(bench.build / "bench/parley-bench-decision")
+    with (server.work / "decision.log").open("wb") as log:
+        out = subprocess.run(
+            [program, server.policy_address, str(bench.sizes.rounds), str(bench.sizes.decisions)],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            check=True,
+        ).stdout
+    for line in out.splitlines():
+        row = json.loads(line)
+        for quantile in ("p50", "p99"):
+            bench.add(f"decision_{quantile}", "parleyd", row[f"asker_{quantile}_us"])
+            bench.add(f"decision_{quantile}", "bare gRPC", row[f"bare_{quantile}_us"])
+
+
+def idle(bench: Bench, server: Server) -> None:
+    """Memory of idle connections, of a server that has already worked a little."""
+    server.start()
+    try:
+        run_logins(bench, server, WARM_UP_LOGINS, bench.sizes.parallel)
+        time.sleep(1)
+        before = server.memory()
+        count = bench.sizes.slow_idle if server.name == "sshd" else bench.sizes.idle
+        load = bench.load(server, "hold", count=count, parallel=bench.sizes.parallel)
+        held = json.loads(load.line())["held"]
+        load.line()
+        time.sleep(1)
+        after = server.memory()
+        load.go()
+        load.line()
+        load.finish()
+        if held != count:
+            raise Failure(f"{server.name} held {held} of {count} connections")
+    finally:
+        server.stop()
+    for kind, old, new in zip(("rss", "pss"), before, after):
+        bench.add(f"idle_{kind}", server.name, (new - old) / count / 1024)
+
+
+def crowd(bench: Bench, server: Parley) -> None:
+    """Very many idle connections, and the latency of logins beside them."""
+    sizes = bench.sizes
+
+    def p99() -> float:
+        return median(
+            run_logins(bench, server, sizes.crowd_logins, 2)["total_p99_ms"] for _ in range(sizes.crowd_repeats)
+        )
+
+    server.start()
+    try:
+        run_logins(bench, server, WARM_UP_LOGINS, sizes.parallel)
+        alone = p99()
+        load = bench.load(server, "hold", count=sizes.crowd, parallel=sizes.parallel)
+        held = json.loads(load.line())["held"]
+        load.line()
+        beside = p99()
+        load.go()
+        held = min(held, json.loads(load.line())["alive"])
+        load.finish()
+    finally:
+        server.stop()
+    bench.add("crowd_held", server.name, held)
+    bench.add("crowd_p99_before", server.name, alone)
+    bench.add("crowd_p99_with", server.name, beside)
