@@ -98,7 +98,7 @@ struct control_settings {
     uint32_t deadline_ms;                /* 0: 5,000 */
     uint32_t rpc_deadline_ms[RPC_COUNT]; /* 0: as its group */
     bool rpc_required[RPC_COUNT];        /* policy.required_handlers: absence refuses */
-    uint32_t stream_start_ms; /* the opening must have left on a connection by then; 0: 5,000 */
+    uint32_t stream_start_ms; /* the policy's initial metadata must come by then; 0: 5,000 */
     uint32_t stream_stall_ms; /* a write that makes no progress for so long ends the stream; 0: 0,
                                  never */
     size_t queue_bytes, queue_messages; /* per stream and direction; 0: 512 KiB, 64 */
@@ -190,7 +190,7 @@ struct decision *asker_ask(struct asker *asker, enum rpc rpc, ProtobufCMessage *
 /* Silence from here on; nulls the handle; NULL inside is fine. */
 void decision_cancel(struct decision **decision);
 
-/* One-way: nobody hears how it ended (it is counted and, on failure, logged). */
+/* One-way: nobody hears how it ended (it is counted and logged), and its answer changes nothing. */
 void asker_report(struct asker *asker, enum rpc rpc, ProtobufCMessage *request);
 
 /* ---- stream */

@@ -27,6 +27,7 @@ struct decision {
     struct asker *asker; /* NULL: cancelled, or a report whose asker is gone */
     struct loop *loop;
     struct link *link;
+    unsigned generation; /* of the link, when it was asked */
     enum decision_state state;
     enum rpc rpc;
     bool probe, report;
@@ -152,7 +153,7 @@ static void judge(struct decision *decision)
         return; /* it ended before it was sent */
     decision->outcome = call_end_outcome(&decision->end, &decision->why);
     if (decision->outcome == ABSENT)
-        link_remember_absent(decision->link, decision->rpc);
+        link_remember_absent(decision->link, decision->rpc, decision->generation);
 }
 
 /* A required handler that is not there refuses. */
@@ -201,7 +202,7 @@ static void tell(struct decision *decision)
         common = codec_submessage(answer, "common", &policy__common__descriptor);
     log_decision(decision, answer, common);
     control_count(decision->control, decision->rpc, decision->outcome);
-    if (decision->asker != NULL)
+    if (decision->asker != NULL && !decision->report)
         go_on = apply_common(decision, common);
     if (!go_on && decision->asker != NULL) {
         decision->state = DECISION_SILENT;
@@ -221,7 +222,7 @@ static void deliver(struct letter *letter)
     if (decision->asker != NULL || decision->report)
         tell(decision);
     /* After a disconnect its owner may still hold the handle, and cancel it later. */
-    if (decision->state == DECISION_SILENT && !decision->report)
+    if (decision->state == DECISION_SILENT)
         return;
     decision_free(decision);
 }
@@ -295,6 +296,7 @@ static struct decision *decision_new(struct asker *asker, enum rpc rpc)
     LIST_INSERT_HEAD(asker_decisions(asker), decision, entry);
     decision->loop = asker_loop(asker);
     decision->link = decision->control->decisions;
+    decision->generation = link_generation(decision->link);
     decision->rpc = rpc;
     decision->epoch = asker_epoch(asker);
     decision->started_ms = clock_ms();

@@ -68,6 +68,7 @@ struct link {
     void *methods[RPC_COUNT]; /* registered: spares each call the parsing of its path */
     _Atomic uint64_t absent_until_ms[RPC_COUNT];
     atomic_bool connected;
+    atomic_uint generation;
     /* The watch, if any. */
     struct tag watch;
     struct control *control;
@@ -85,7 +86,10 @@ void link_watch(struct link *link);
 void link_hurry(struct link *link);
 grpc_call *link_call(struct link *link, enum rpc rpc, gpr_timespec deadline);
 bool link_is_absent(struct link *link, enum rpc rpc);
-void link_remember_absent(struct link *link, enum rpc rpc);
+/* Counts its connections: what was heard over an old one says nothing of the policy behind a new
+ * one. */
+unsigned link_generation(struct link *link);
+void link_remember_absent(struct link *link, enum rpc rpc, unsigned generation);
 
 /* ---- control.c: the whole */
 

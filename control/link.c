@@ -38,6 +38,9 @@ static grpc_channel *create_channel(const char *target, grpc_channel_credentials
         integer(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, (int)rpc_largest_answer() + ENVELOPE),
         integer(GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, -1),
         integer(GRPC_ARG_MAX_METADATA_SIZE, METADATA_MAX),
+        /* Uncompressed, an answer may be a thousand times its size: not offered, and not taken. */
+        integer(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, 1 << GRPC_COMPRESS_NONE),
+        integer(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0),
         integer(GRPC_ARG_ENABLE_RETRIES, 0),
         integer(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, BACKOFF_FIRST_MS),
         integer(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, BACKOFF_MAX_MS),
@@ -98,6 +101,7 @@ static void link_lost(struct link *link)
 /* Another policy may be behind it now: what was absent may be there. */
 static void link_up(struct link *link)
 {
+    atomic_fetch_add(&link->generation, 1);
     for (unsigned rpc = 0; rpc < RPC_COUNT; rpc++)
         atomic_store_explicit(&link->absent_until_ms[rpc], 0, memory_order_relaxed);
     if (atomic_exchange(&link->connected, true))
@@ -140,8 +144,9 @@ static void on_state(struct tag *tag, bool ok)
 void link_watch(struct link *link)
 {
     link->watch.done = on_state;
-    link->state = grpc_channel_check_connectivity_state(link->channel, 1);
-    rearm(link);
+    pthread_mutex_lock(&link->lock);
+    look(link);
+    pthread_mutex_unlock(&link->lock);
 }
 
 void link_hurry(struct link *link)
@@ -166,9 +171,14 @@ bool link_is_absent(struct link *link, enum rpc rpc)
     return until != 0 && clock_ms() < until;
 }
 
-void link_remember_absent(struct link *link, enum rpc rpc)
+unsigned link_generation(struct link *link)
 {
-    if (!rpc_default_allows(rpc))
+    return atomic_load(&link->generation);
+}
+
+void link_remember_absent(struct link *link, enum rpc rpc, unsigned generation)
+{
+    if (!rpc_default_allows(rpc) && generation == link_generation(link))
         atomic_store_explicit(&link->absent_until_ms[rpc], clock_ms() + ABSENT_MS,
                               memory_order_relaxed);
 }

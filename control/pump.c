@@ -397,19 +397,20 @@ bool pump_open(struct stream *stream, struct link *link, const char *span_id)
     stream->receiving = true;
     cq_add(&stream->control->cq, &stream->live);
 
-    const grpc_op open = {.op = GRPC_OP_SEND_INITIAL_METADATA,
-                          .data.send_initial_metadata = {.count = stream->metadata.count,
-                                                         .metadata = stream->metadata.items}};
-    const grpc_op end[] = {
+    const grpc_op open[] = {
+        {.op = GRPC_OP_SEND_INITIAL_METADATA,
+         .data.send_initial_metadata = {.count = stream->metadata.count,
+                                        .metadata = stream->metadata.items}},
         {.op = GRPC_OP_RECV_INITIAL_METADATA,
          .data.recv_initial_metadata.recv_initial_metadata = &stream->end.initial},
-        {.op = GRPC_OP_RECV_STATUS_ON_CLIENT,
-         .data.recv_status_on_client = {.trailing_metadata = &stream->end.trailing,
-                                        .status = &stream->end.status,
-                                        .status_details = &stream->end.details,
-                                        .error_string = &stream->end.debug}},
     };
-    if (!cq_batch(stream->live.call, &open, 1, &stream->opened_tag)) {
+    const grpc_op end = {.op = GRPC_OP_RECV_STATUS_ON_CLIENT,
+                         .data.recv_status_on_client = {.trailing_metadata = &stream->end.trailing,
+                                                        .status = &stream->end.status,
+                                                        .status_details = &stream->end.details,
+                                                        .error_string = &stream->end.debug}};
+
+    if (!cq_batch(stream->live.call, open, 2, &stream->opened_tag)) {
         cq_remove(&stream->control->cq, &stream->live);
         grpc_call_unref(stream->live.call);
         stream->live.call = NULL;
@@ -418,7 +419,7 @@ bool pump_open(struct stream *stream, struct link *link, const char *span_id)
         return false;
     }
     /* With legal metadata in, neither of these can be refused. */
-    if (!cq_batch(stream->live.call, end, 2, &stream->end_tag))
+    if (!cq_batch(stream->live.call, &end, 1, &stream->end_tag))
         abort();
     start_receive(stream, true);
     return true;

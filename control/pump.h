@@ -44,7 +44,7 @@ struct stream {
     struct letter wake;
     bool woken; /* the letter is under way */
     unsigned tags_out;
-    bool opened;       /* our headers are on the wire */
+    bool opened;       /* the policy's initial metadata is here */
     bool sending;      /* send_tag is out, or is about to be */
     bool receiving;    /* likewise */
     bool received_end; /* no message will come any more */

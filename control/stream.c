@@ -80,7 +80,8 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     } else if (stream->start_pending) {
         stream->start_pending = false;
         fail(stream, EXPIRED,
-             xasprintf("did not open within %u ms", stream->control->stream_start_ms));
+             xasprintf("not accepted (no initial metadata) within %u ms",
+                       stream->control->stream_start_ms));
     } else if (pump_write_due(stream, &due) && clock_ms() >= due) {
         fail(stream, EXPIRED,
              xasprintf("a write made no progress for %u ms", stream->control->stream_stall_ms));

@@ -75,7 +75,7 @@ struct call {
     struct served *served;
     struct script script;
     size_t sent;
-    struct tag new_tag, in_tag, out_tag, close_tag, end_tag;
+    struct tag new_tag, in_tag, out_tag, close_tag, end_tag, accept_tag;
 };
 
 uint64_t fnv1a(uint64_t hash, struct bytes b)
@@ -130,6 +130,15 @@ static void on_done(struct call *call, bool ok)
     (void)ok;
 }
 
+/* Sends the initial metadata alone: the stream is accepted. */
+static void accept_stream(struct call *call)
+{
+    grpc_op op = {.op = GRPC_OP_SEND_INITIAL_METADATA};
+
+    call->sent_initial = true;
+    batch(call, &op, 1, &call->accept_tag, on_done);
+}
+
 static void on_end(struct call *call, bool ok)
 {
     (void)ok;
@@ -138,12 +147,10 @@ static void on_end(struct call *call, bool ok)
     call->out = NULL;
 }
 
-static grpc_byte_buffer *buffer_of(struct bytes b, bool compressed)
+static grpc_byte_buffer *buffer_of(struct bytes b)
 {
     grpc_slice slice = grpc_slice_from_copied_buffer((const char *)b.data, b.len);
-    grpc_byte_buffer *buffer =
-        compressed ? grpc_raw_compressed_byte_buffer_create(&slice, 1, GRPC_COMPRESS_GZIP)
-                   : grpc_raw_byte_buffer_create(&slice, 1);
+    grpc_byte_buffer *buffer = grpc_raw_byte_buffer_create(&slice, 1);
 
     grpc_slice_unref(slice);
     return buffer;
@@ -154,14 +161,20 @@ static void end(struct call *call, grpc_byte_buffer *message, grpc_status_code s
                 const char *text)
 {
     grpc_slice details = grpc_slice_from_copied_string(text ? text : "");
+    /* What gRPC itself asks its compressing filter with. */
+    grpc_metadata gzip = {.key = grpc_slice_from_static_string("grpc-internal-encoding-request"),
+                          .value = grpc_slice_from_static_string("gzip")};
     grpc_op ops[3] = {0};
     size_t count = 0;
 
     if (call->ending)
         return;
     call->ending = true;
-    if (!call->sent_initial)
-        ops[count++].op = GRPC_OP_SEND_INITIAL_METADATA;
+    if (!call->sent_initial) {
+        ops[count].op = GRPC_OP_SEND_INITIAL_METADATA;
+        ops[count].data.send_initial_metadata.count = call->script.compressed;
+        ops[count++].data.send_initial_metadata.metadata = &gzip;
+    }
     call->sent_initial = true;
     if (message != NULL) {
         call->out = message;
@@ -203,7 +216,7 @@ static void answer_password(struct call *call)
     answer.outcome_case = POLICY__PASSWORD_ANSWER__OUTCOME_DENY;
     answer.deny = &deny;
     wire = packed(&answer.base);
-    end(call, buffer_of(wire, false), GRPC_STATUS_OK, NULL);
+    end(call, buffer_of(wire), GRPC_STATUS_OK, NULL);
     free((void *)wire.data);
     policy__validate_password_request__free_unpacked(asked, NULL);
     buf_clear(&request);
@@ -215,7 +228,7 @@ static void answer_now(struct call *call)
 
     switch (script->kind) {
     case SCRIPT_ANSWER:
-        end(call, buffer_of(script->answer, script->compressed), GRPC_STATUS_OK, NULL);
+        end(call, buffer_of(script->answer), GRPC_STATUS_OK, NULL);
         break;
     case SCRIPT_ECHO_PASSWORD:
         answer_password(call);
@@ -277,7 +290,7 @@ static void send_action(struct call *call, Policy__ChannelAction *action, step_f
 {
     struct bytes wire = packed(&action->base);
 
-    send_out(call, buffer_of(wire, false), step);
+    send_out(call, buffer_of(wire), step);
     free((void *)wire.data);
 }
 
@@ -441,15 +454,17 @@ static void begin(struct call *call)
     switch (call->script.kind) {
     case SCRIPT_ECHO:
     case SCRIPT_SINK:
+        accept_stream(call);
         read_more(call, on_event);
         break;
     case SCRIPT_STALL:
+        accept_stream(call);
         break;
     case SCRIPT_SOURCE:
         send_next(call);
         break;
     case SCRIPT_SEND:
-        end(call, buffer_of(call->script.answer, false), call->script.status, call->script.text);
+        end(call, buffer_of(call->script.answer), call->script.status, call->script.text);
         break;
     default:
         read_more(call, on_request);
