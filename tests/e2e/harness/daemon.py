@@ -99,7 +99,8 @@ class Daemon:
     def events(self, event: str, **fields: str) -> list[dict[str, str]]:
         """Log lines of this event whose fields have these values."""
         with self.board:
-            parsed = [parse_line(line) for line in self.lines if f"event={event}" in line]
+            likely = [line for line in self.lines if f"event={event}" in line and all(v in line for v in fields.values())]
+        parsed = [parse_line(line) for line in likely]
         return [
             line
             for line in parsed
