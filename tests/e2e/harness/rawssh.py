@@ -61,8 +61,17 @@ def _packet(payload: bytes, block: int, counted: int) -> bytes:
 class RawTransport:
     """Connected and encrypted once made; send() and recv() move whole messages."""
 
-    def __init__(self, port: int, *, version: bytes = b"SSH-2.0-Raw_1.0", timeout: float = PATIENCE_S, keys: bool = True) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout)
+    def __init__(
+        self,
+        port: int,
+        *,
+        version: bytes = b"SSH-2.0-Raw_1.0",
+        timeout: float = PATIENCE_S,
+        keys: bool = True,
+        source: str | None = None,
+    ) -> None:
+        """`source`: the address of loopback that it comes from, by which a policy can tell clients apart from the start."""
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout, (source, 0) if source else None)
         # Two messages in a row must not wait for the acknowledgement of the first: 40 ms in each key exchange.
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket_name = self.socket.getsockname()
