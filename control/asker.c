@@ -28,6 +28,7 @@ struct asker {
     struct buf state, state_before_user;
     bool state_of_user; /* an answer about this user has set it */
     unsigned epoch;     /* user names so far; 0: none yet */
+    unsigned wide_streams;
 
     struct decision_list decisions;
 };
@@ -115,6 +116,11 @@ struct control *asker_control(const struct asker *asker)
 struct decision_list *asker_decisions(struct asker *asker)
 {
     return &asker->decisions;
+}
+
+unsigned *asker_wide_streams(struct asker *asker)
+{
+    return &asker->wide_streams;
 }
 
 unsigned asker_epoch(const struct asker *asker)

@@ -33,7 +33,8 @@ void control_unref(struct control *control)
         return;
     link_free(&control->decisions);
     for (struct named_link *bulk = control->bulk; bulk != NULL && bulk->name != NULL; bulk++) {
-        link_free(&bulk->link);
+        link_free(&bulk->wide);
+        link_free(&bulk->narrow);
         free(bulk->name);
     }
     free(control->bulk);
@@ -147,6 +148,14 @@ static void copy_settings(struct control *control, const struct control_settings
     control->max_in_flight = or_default(settings->max_in_flight, MAX_IN_FLIGHT);
 }
 
+static void open_bulk(struct control *control, struct named_link *bulk, const char *name,
+                      const char *target)
+{
+    bulk->name = xstrdup(name);
+    bulk->wide = link_new(control, target, LINK_WIDE);
+    bulk->narrow = link_new(control, target, LINK_NARROW);
+}
+
 static void open_links(struct control *control, const struct control_settings *settings)
 {
     const struct control_target *more = settings->targets;
@@ -154,14 +163,12 @@ static void open_links(struct control *control, const struct control_settings *s
 
     while (more != NULL && more[count].name != NULL)
         count++;
-    control->decisions = link_new(control, control->policy_target, false);
+    control->decisions = link_new(control, control->policy_target, LINK_DECISIONS);
     /* Bulk data has sockets of its own: a decision must not queue behind it. */
     control->bulk = xcalloc(count + 2, sizeof(control->bulk[0]));
-    control->bulk[0] =
-        (struct named_link){xstrdup(""), link_new(control, control->policy_target, true)};
+    open_bulk(control, &control->bulk[0], "", control->policy_target);
     for (size_t i = 0; i < count; i++)
-        control->bulk[i + 1] =
-            (struct named_link){xstrdup(more[i].name), link_new(control, more[i].target, true)};
+        open_bulk(control, &control->bulk[i + 1], more[i].name, more[i].target);
 }
 
 static struct control *give_up(struct control *control)
@@ -235,8 +242,10 @@ static void on_program_up(void *owner)
     struct control *control = owner;
 
     link_hurry(control->decisions);
-    for (const struct named_link *bulk = control->bulk; bulk->name != NULL; bulk++)
-        link_hurry(bulk->link);
+    for (const struct named_link *bulk = control->bulk; bulk->name != NULL; bulk++) {
+        link_hurry(bulk->wide);
+        link_hurry(bulk->narrow);
+    }
     if (!control->watching)
         link_watch(control->decisions);
     control->watching = true;
@@ -275,8 +284,10 @@ void control_free(struct control **where)
         control->start->control = NULL;
     cq_cancel_all(&control->cq);
     link_close(control->decisions);
-    for (struct named_link *bulk = control->bulk; bulk->name != NULL; bulk++)
-        link_close(bulk->link);
+    for (struct named_link *bulk = control->bulk; bulk->name != NULL; bulk++) {
+        link_close(bulk->wide);
+        link_close(bulk->narrow);
+    }
     cq_stop(&control->cq);
     policy_exec_free(&control->exec);
     control_log_counts(control);
@@ -288,11 +299,11 @@ bool control_is_connected(const struct control *control)
     return atomic_load(&control->decisions->connected);
 }
 
-struct link *control_bulk(const struct control *control, const char *target)
+const struct named_link *control_bulk(const struct control *control, const char *target)
 {
     for (const struct named_link *bulk = control->bulk; bulk->name != NULL; bulk++)
         if (strcmp(bulk->name, target) == 0)
-            return bulk->link;
+            return bulk;
     return NULL;
 }
 

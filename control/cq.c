@@ -95,6 +95,13 @@ bool cq_batch(grpc_call *call, const grpc_op *ops, size_t count, struct tag *tag
     return grpc_call_start_batch(call, ops, count, tag, NULL) == GRPC_CALL_OK;
 }
 
+void cq_watch(struct cq *cq, grpc_channel *channel, grpc_connectivity_state last, struct tag *tag)
+{
+    tsan_release(tag);
+    grpc_channel_watch_connectivity_state(channel, last, gpr_inf_future(GPR_CLOCK_MONOTONIC),
+                                          cq->queue, tag);
+}
+
 void cq_add(struct cq *cq, struct live *live)
 {
     pthread_mutex_lock(&cq->lock);

@@ -54,6 +54,8 @@ void cq_cancel_all(struct cq *cq);
 void cq_stop(struct cq *cq);
 /* False: no tag will come. */
 bool cq_batch(grpc_call *call, const grpc_op *ops, size_t count, struct tag *tag);
+/* The tag comes when the channel's state is not `last` any more, or the channel is destroyed. */
+void cq_watch(struct cq *cq, grpc_channel *channel, grpc_connectivity_state last, struct tag *tag);
 void cq_add(struct cq *cq, struct live *live);
 void cq_remove(struct cq *cq, struct live *live);
 size_t cq_live(struct cq *cq);
@@ -75,7 +77,16 @@ struct link {
     grpc_connectivity_state state;
 };
 
-struct link *link_new(struct control *control, const char *target, bool own_socket);
+/* Streams of one connection share what they may make us hold (design.md, 16 MiB a connection): its
+ * first few have wide windows, the others narrow ones. gRPC has windows per link only, so that
+ * makes two links. */
+enum link_kind {
+    LINK_DECISIONS,
+    LINK_WIDE,
+    LINK_NARROW,
+};
+
+struct link *link_new(struct control *control, const char *target, enum link_kind kind);
 /* Destroys the channel, whose calls must have ended; letters still under way may look at the rest
  * until link_free(). */
 void link_close(struct link *link);
@@ -95,7 +106,7 @@ void link_remember_absent(struct link *link, enum rpc rpc, unsigned generation);
 
 struct named_link {
     char *name; /* "" is the policy */
-    struct link *link;
+    struct link *wide, *narrow;
 };
 
 enum { END_CANCELLED = EXPIRED + 1, END_COUNT };
@@ -132,7 +143,7 @@ struct control {
 void control_ref(struct control *control);
 void control_unref(struct control *control);
 void control_count(struct control *control, enum rpc rpc, int end);
-struct link *control_bulk(const struct control *control, const char *target);
+const struct named_link *control_bulk(const struct control *control, const char *target);
 
 /* ---- credentials.c */
 
@@ -179,7 +190,8 @@ LIST_HEAD(decision_list, decision);
 
 struct control *asker_control(const struct asker *asker);
 struct decision_list *asker_decisions(struct asker *asker);
-unsigned asker_epoch(const struct asker *asker); /* counts the changes of the user name */
+unsigned *asker_wide_streams(struct asker *asker); /* how many of its open streams are wide */
+unsigned asker_epoch(const struct asker *asker);   /* counts the changes of the user name */
 const struct asker_events *asker_events(const struct asker *asker, void **owner);
 /* The Context with this question id, or a new one if NULL. */
 Policy__Context *asker_context_for(struct asker *asker, const char *question_id);

@@ -16,6 +16,7 @@
 #define CONNECT_TIMEOUT_MS   5000
 /* Fixed windows: left to itself gRPC lets a peer park 4 MiB a stream in our memory. */
 #define WINDOW_BYTES         (256 * 1024)
+#define NARROW_WINDOW_BYTES  (4 * 1024)
 #define FRAME_BYTES          (64 * 1024)
 #define METADATA_MAX         (16 * 1024)
 #define ENVELOPE             1024 /* on top of the largest answer, so that ours is the complaint */
@@ -29,11 +30,12 @@ static grpc_arg integer(const char *key, int value)
 }
 
 static grpc_channel *create_channel(const char *target, grpc_channel_credentials *credentials,
-                                    bool own_socket)
+                                    enum link_kind kind)
 {
+    int window = kind == LINK_NARROW ? NARROW_WINDOW_BYTES : WINDOW_BYTES;
     grpc_arg args[] = {
         integer(GRPC_ARG_HTTP2_BDP_PROBE, 0),
-        integer(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, WINDOW_BYTES),
+        integer(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, window),
         integer(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, FRAME_BYTES),
         integer(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, (int)rpc_largest_answer() + ENVELOPE),
         integer(GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, -1),
@@ -49,21 +51,21 @@ static grpc_channel *create_channel(const char *target, grpc_channel_credentials
         integer(GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS),
         integer(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS),
         integer(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0),
-        integer(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, own_socket),
+        integer(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, kind != LINK_DECISIONS),
     };
     grpc_channel_args list = {sizeof(args) / sizeof(args[0]), args};
 
     return grpc_channel_create(target, credentials, &list);
 }
 
-struct link *link_new(struct control *control, const char *target, bool own_socket)
+struct link *link_new(struct control *control, const char *target, enum link_kind kind)
 {
     struct link *link = xcalloc(1, sizeof(*link));
 
     pthread_mutex_init(&link->lock, NULL);
     link->name = xstrdup(target);
     link->control = control;
-    link->channel = create_channel(target, control->credentials, own_socket);
+    link->channel = create_channel(target, control->credentials, kind);
     for (unsigned rpc = 0; rpc < RPC_COUNT; rpc++)
         link->methods[rpc] =
             grpc_channel_register_call(link->channel, rpc_row((enum rpc)rpc)->path, NULL, NULL);
@@ -108,14 +110,8 @@ static void link_up(struct link *link)
         return;
     log_info(NULL, "link-up", log_str("link", link->name));
     /* The bulk link to the same policy need not sit out its backoff either. */
-    link_hurry(link->control->bulk[0].link);
-}
-
-static void rearm(struct link *link)
-{
-    grpc_channel_watch_connectivity_state(link->channel, link->state,
-                                          gpr_inf_future(GPR_CLOCK_MONOTONIC),
-                                          link->control->cq.queue, &link->watch);
+    link_hurry(link->control->bulk[0].wide);
+    link_hurry(link->control->bulk[0].narrow);
 }
 
 static void look(struct link *link)
@@ -127,7 +123,7 @@ static void look(struct link *link)
     else
         link_lost(link);
     if (link->state != GRPC_CHANNEL_SHUTDOWN)
-        rearm(link);
+        cq_watch(&link->control->cq, link->channel, link->state, &link->watch);
 }
 
 static void on_state(struct tag *tag, bool ok)

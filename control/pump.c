@@ -14,15 +14,13 @@
 
 static bool is_full(const struct stream *stream, const struct stream_queue *queue)
 {
-    return queue->bytes >= stream->control->queue_bytes ||
-           queue->count >= stream->control->queue_messages;
+    return queue->bytes >= stream->queue_bytes || queue->count >= stream->queue_messages;
 }
 
 /* Low water: half of either bound. */
 static bool is_low(const struct stream *stream, const struct stream_queue *queue)
 {
-    return queue->bytes <= stream->control->queue_bytes / 2 &&
-           queue->count <= stream->control->queue_messages / 2;
+    return queue->bytes <= stream->queue_bytes / 2 && queue->count <= stream->queue_messages / 2;
 }
 
 static void push(struct stream_queue *queue, struct stream_message *message)
@@ -189,7 +187,7 @@ bool pump_send(struct stream *stream, grpc_byte_buffer *buffer, size_t bytes, si
 
     *message = (struct stream_message){.buffer = buffer, .bytes = bytes, .payload = payload};
     pthread_mutex_lock(&stream->lock);
-    overrun = stream->out.bytes > OVERRUN_FACTOR * stream->control->queue_bytes;
+    overrun = stream->out.bytes > OVERRUN_FACTOR * stream->queue_bytes;
     if (stream->broken || stream->status_in || stream->finish || overrun) {
         pump_free_message(message); /* nobody will read it */
     } else {

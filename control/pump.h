@@ -32,6 +32,8 @@ struct stream {
     enum rpc rpc;
     char connection_id[ID_TEXT_LEN + 1];
     const char *link_name;
+    unsigned *wide; /* the asker's count, if this stream is one of them and open */
+    size_t queue_bytes, queue_messages; /* of each direction */
 
     /* The call and its tags; each tag is out once at a time. */
     struct live live; /* call NULL: there was no link to open it on */

@@ -141,11 +141,35 @@ static void deliver(struct letter *letter)
 
 /* ---- opening */
 
+/* Of one connection. With their queues and windows these hold 6 MiB at most. */
+#define WIDE_STREAMS_MAX      8
+/* The others: one message at a time. */
+#define NARROW_QUEUE_BYTES    (8 * 1024)
+#define NARROW_QUEUE_MESSAGES 1
+
+static struct link *choose_link(struct stream *stream, struct asker *asker, const char *target)
+{
+    const struct named_link *bulk = control_bulk(stream->control, target);
+    unsigned *wide = asker_wide_streams(asker);
+
+    stream->queue_bytes = NARROW_QUEUE_BYTES;
+    stream->queue_messages = NARROW_QUEUE_MESSAGES;
+    if (bulk == NULL)
+        return NULL;
+    if (*wide >= WIDE_STREAMS_MAX)
+        return bulk->narrow;
+    ++*wide;
+    stream->wide = wide;
+    stream->queue_bytes = stream->control->queue_bytes;
+    stream->queue_messages = stream->control->queue_messages;
+    return bulk->wide;
+}
+
 struct stream *asker_open_stream(struct asker *asker, enum rpc rpc, const char *target,
                                  const struct stream_events *events, void *owner)
 {
     struct stream *stream = xcalloc(1, sizeof(*stream));
-    struct link *link = control_bulk(asker_control(asker), target);
+    struct link *link;
     char span_id[ID_TEXT_LEN + 1];
 
     assert(rpc_row(rpc)->verb == RPC_STREAM);
@@ -155,6 +179,7 @@ struct stream *asker_open_stream(struct asker *asker, enum rpc rpc, const char *
     stream->events = events;
     stream->owner = owner;
     stream->rpc = rpc;
+    link = choose_link(stream, asker, target);
     stream->link_name = link ? link->name : NULL;
     memcpy(stream->connection_id, asker_connection_id(asker), sizeof(stream->connection_id));
     stream->wake.deliver = deliver;
@@ -218,10 +243,10 @@ bool stream_send_data(struct stream *stream, struct bytes payload, uint32_t exte
 size_t stream_room(const struct stream *stream)
 {
     struct stream *locked = (struct stream *)stream; /* only its lock is touched */
-    size_t cap = stream->control->queue_bytes, used;
+    size_t cap = stream->queue_bytes, used;
 
     pthread_mutex_lock(&locked->lock);
-    used = stream->out.count < stream->control->queue_messages ? stream->out.bytes : cap;
+    used = stream->out.count < stream->queue_messages ? stream->out.bytes : cap;
     pthread_mutex_unlock(&locked->lock);
     return used < cap ? cap - used : 0;
 }
@@ -303,6 +328,8 @@ void stream_close(struct stream **where)
     if (stream == NULL)
         return;
     stream->closed = true;
+    if (stream->wide != NULL)
+        --*stream->wide;
     drop_current(stream);
     if (!stream->told_end)
         control_count(stream->control, stream->rpc, END_CANCELLED);
