@@ -141,8 +141,9 @@ static void deliver(struct letter *letter)
 
 /* ---- opening */
 
-/* Of one connection. With their queues and windows these hold 6 MiB at most. */
-#define WIDE_STREAMS_MAX      8
+/* Of one connection: more than the sessions that are allowed by default. With their queues and
+ * windows these hold 9 MiB at most. */
+#define WIDE_STREAMS_MAX      12
 /* The others: one message at a time. */
 #define NARROW_QUEUE_BYTES    (8 * 1024)
 #define NARROW_QUEUE_MESSAGES 1
