@@ -1,0 +1,454 @@
+"""Clients that break the protocol: they are cut off with a reason, and the policy hears nothing of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import Callable
+
+import pytest
+
+from harness import wire
+from harness.answers import PASSWORD, PUBLICKEY, begin, cat, open_house, password_house, password_ok, say, wait_close
+from harness.contract import pb
+from harness.daemon import Daemon, rss_kib
+from harness.policy import Policy, hang
+from harness.rawclient import RawClient, UserKey
+from harness.rawssh import Closed, Disconnected
+from harness.wait import PATIENCE_S, poll
+from harness.wire import boolean, string, u32
+
+Raw = Callable[..., RawClient]
+
+CONNECTION_MESSAGES = {
+    "global": bytes([80]) + string("tcpip-forward") + boolean(True) + string("") + u32(0),
+    "open-session": RawClient.open_message(),
+    "open-direct": RawClient.open_message("direct-tcpip", rest=string("127.0.0.1") + u32(22) + string("127.0.0.1") + u32(1)),
+    "confirmation": bytes([91]) + u32(0) * 4,
+    "data": bytes([94]) + u32(0) + string("x"),
+    "window": bytes([93]) + u32(0) + u32(1),
+    "request": RawClient.request_message(0, "exec", string("id")),
+    "close": bytes([97]) + u32(0),
+    "reply": bytes([81]),
+    "last": bytes([100]) + u32(0),
+}
+
+
+@pytest.mark.parametrize("kind", CONNECTION_MESSAGES)
+@pytest.mark.parametrize("state", ["new", "service", "failed", "probed", "pending"])
+def test_connection_messages_before_login_disconnect(policy: Policy, raw: Raw, state: str, kind: str) -> None:
+    key = UserKey()
+    password_house(policy)
+    policy.on.BeginAuth = begin(PASSWORD, PUBLICKEY)
+    policy.on.ValidatePublicKey = pb.AuthAnswer(allow=pb.Allow())
+    client = raw()
+    if state != "new":
+        client.service()
+    if state == "failed":
+        assert client.try_password("alice", "no").type == 51
+    if state == "probed":
+        assert client.probe("alice", key).type == 60
+    if state == "pending":
+        policy.on.ValidatePassword = hang
+        client.send(client.password_message("alice", "wonderland"))
+        policy.wait_for("ValidatePassword")
+    client.send(CONNECTION_MESSAGES[kind])
+    assert client.expect_disconnect().code == 2
+    assert not {"SessionRequested", "ConnectionRequested", "ServerRequested", "AuthCompleted"} & set(policy.names())
+
+
+SERVER_MESSAGES = {
+    "success": bytes([52]),
+    "failure": bytes([51]) + string("") + boolean(False),
+    "banner": bytes([53]) + string("hello") + string(""),
+    "pk-ok": bytes([60]) + string("ssh-ed25519") + string("x"),
+    "service-accept": bytes([6]) + string("ssh-userauth"),
+    "kex-reply": bytes([31]) + string("x") * 3,
+    "newkeys": bytes([21]),
+}
+
+
+@pytest.mark.parametrize("kind", SERVER_MESSAGES)
+def test_the_servers_own_messages_log_nobody_in(policy: Policy, raw: Raw, kind: str) -> None:
+    """A client that asserts its success is at best told UNIMPLEMENTED, and never gets a session."""
+    password_house(policy)
+    client = raw()
+    client.service()
+    client.send(SERVER_MESSAGES[kind])
+    client.send(client.open_message())
+    end = client.expect_disconnect()
+    assert end.code in (2, 3), end
+    assert not {"SessionRequested", "AuthCompleted"} & set(policy.names())
+
+
+@pytest.mark.parametrize("number", [61, 62, 63, 64, 65, 66, 70, 79])
+def test_method_messages_out_of_place(policy: Policy, raw: Raw, number: int) -> None:
+    password_house(policy)
+    client = raw()
+    client.service()
+    client.send(bytes([number]) + u32(0))
+    client.send(client.password_message("alice", "wonderland"))
+    try:
+        while (message := client.recv()).type not in (51, 52):
+            assert message.type in (3, 7), message
+    except (Disconnected, Closed):
+        pass
+
+
+def test_unknown_messages_are_unimplemented(policy: Policy, raw: Raw) -> None:
+    open_house(policy, cat)
+    client = raw().login()
+    for number in (101, 127, 191, 255):
+        client.send(bytes([number]) + b"anything")
+        assert client.expect(3).u32() > 0
+    client.open()
+
+
+# ---- limits of a login
+
+
+def test_six_failures_disconnect(policy: Policy, raw: Raw) -> None:
+    password_house(policy)
+    client = raw()
+    client.service()
+    client.try_none()
+    for _ in range(5):
+        assert client.try_password("alice", "no").type == 51
+    client.send(client.password_message("alice", "no"))
+    assert client.expect_disconnect().code in (2, 14)
+    assert len(policy.requests("ValidatePassword")) == 6
+
+
+def test_bad_signatures_count_as_failures(policy: Policy, raw: Raw) -> None:
+    key = UserKey()
+    policy.on.BeginAuth = begin(PUBLICKEY)
+    client = raw()
+    client.service()
+    for _ in range(5):
+        assert client.try_key("alice", key, signer=UserKey()).type == 51
+    client.send(client.key_message("alice", key, signer=UserKey()))
+    assert client.expect_disconnect().code in (2, 14)
+
+
+def test_changing_the_name_does_not_reset_the_failures(policy: Policy, raw: Raw) -> None:
+    password_house(policy)
+    client = raw()
+    client.service()
+    for number in range(5):
+        assert client.try_password(f"user{number}", "no").type == 51
+    client.send(client.password_message("alice", "no"))
+    assert client.expect_disconnect().code in (2, 14)
+
+
+def test_forty_requests_disconnect(policy: Policy, raw: Raw) -> None:
+    """Probes that succeed are no failures, but requests."""
+    key = UserKey()
+    policy.on.BeginAuth = begin(PUBLICKEY)
+    policy.on.ValidatePublicKey = pb.AuthAnswer(allow=pb.Allow())
+    client = raw()
+    client.service()
+    for _ in range(40):
+        assert client.probe("alice", key).type == 60
+    client.send(client.key_message("alice", key))
+    assert client.expect_disconnect().code in (2, 14)
+    assert len(policy.requests("ValidatePublicKey")) == 40
+
+
+def test_a_flood_of_pipelined_requests_is_bounded(policy: Policy, daemon: Daemon, raw: Raw) -> None:
+    """While the policy thinks, thousands of requests cost neither memory nor questions."""
+    policy.on.BeginAuth = hang
+    client = raw()
+    client.service()
+    before = rss_kib(daemon.pid)
+    client.socket.settimeout(3)
+    try:
+        for _ in range(400):
+            client.send_all(*[client.password_message("alice", "x" * 1000)] * 50)
+    except TimeoutError:
+        pass  # the daemon has stopped reading
+    assert rss_kib(daemon.pid) - before < 8 * 1024
+    assert len(policy.requests("BeginAuth")) == 1
+
+
+@pytest.mark.parametrize("stage", ["silent", "version", "keys", "service", "failed", "pending", "completing"])
+def test_login_deadline(policy: Policy, start_daemon: Callable[..., Daemon], stage: str) -> None:
+    """At every stage before the login is done, the policy's time included."""
+    password_house(policy)
+    daemon = start_daemon("--login-timeout", "1s")
+    began = time.monotonic()
+    if stage in ("silent", "version"):
+        plain = socket.create_connection(("127.0.0.1", daemon.port), PATIENCE_S)
+        if stage == "version":
+            plain.sendall(b"SSH-2.0-Slow\r\n")
+        while plain.recv(4096):
+            pass
+        plain.close()
+    else:
+        client = RawClient(daemon.port)
+        if stage != "keys":
+            client.service()
+        if stage == "failed":
+            client.try_password("alice", "no")
+        if stage == "pending":
+            policy.on.ValidatePassword = hang
+            client.send(client.password_message("alice", "x"))
+        if stage == "completing":
+            policy.on.AuthCompleted = hang
+            client.send(client.password_message("alice", "wonderland"))
+            client.expect(52)
+        assert client.expect_disconnect().reason
+        client.close()
+    assert 0.9 < time.monotonic() - began < 20
+    policy.wait_for("ConnectionLost")
+    assert not daemon.events("login")
+
+
+def test_no_deadline_after_login(policy: Policy, start_daemon: Callable[..., Daemon]) -> None:
+    open_house(policy, cat)
+    client = RawClient(start_daemon("--login-timeout", "1s").port).login()
+    client.quiet(1.6)
+    client.execute()
+    client.close()
+
+
+# ---- names and services
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"root\0x", b"\xc3", b"a" * 1025], ids=["not-utf8", "nul", "cut", "long"])
+def test_illegal_user_names_disconnect(policy: Policy, raw: Raw, name: bytes) -> None:
+    password_house(policy)
+    client = raw()
+    client.service()
+    client.send(client.auth_message(name, "none"))
+    assert client.expect_disconnect().code == 15
+    assert "BeginAuth" not in policy.names()
+
+
+@pytest.mark.parametrize("service", ["ssh-connection", "ssh-connection\0", "", "nonsense"])
+def test_wrong_service_request(policy: Policy, raw: Raw, service: str) -> None:
+    client = raw()
+    client.service(service)
+    assert client.expect_disconnect().code == 7
+
+
+def test_wrong_service_in_an_authentication_request(policy: Policy, raw: Raw) -> None:
+    password_house(policy)
+    client = raw()
+    client.service()
+    client.send(client.auth_message("alice", "none", service="ssh-userauth"))
+    assert client.expect_disconnect().code == 7
+    assert "BeginAuth" not in policy.names()
+
+
+def test_authentication_before_the_service(policy: Policy, raw: Raw) -> None:
+    password_house(policy)
+    client = raw()
+    client.send(client.password_message("alice", "wonderland"))
+    assert client.expect_disconnect().code == 2
+    assert "BeginAuth" not in policy.names()
+
+
+def test_requests_after_success_are_ignored(policy: Policy, raw: Raw) -> None:
+    """RFC 4252 section 5.1."""
+    open_house(policy, cat)
+    client = raw().login()
+    client.send(client.auth_message("root", "none"))
+    client.open()
+    assert len(policy.requests("BeginAuth")) == 1
+
+
+MALFORMED = {
+    "empty": b"",
+    "no-service": string("alice"),
+    "no-method": string("alice") + string("ssh-connection"),
+    "length-beyond": string("alice") + u32(0x7FFFFFFF) + b"x",
+    "length-4g": u32(0xFFFFFFFF),
+    "password-cut": RawClient.auth_message("alice", "password", boolean(False) + u32(100) + b"x")[1:],
+    "password-more": RawClient.auth_message("alice", "password", boolean(False) + string("wonderland") + b"more")[1:],
+    "key-cut": RawClient.auth_message("alice", "publickey", boolean(True) + string("ssh-ed25519"))[1:],
+}
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_malformed_requests_disconnect(policy: Policy, raw: Raw, kind: str) -> None:
+    policy.on.BeginAuth = begin(PASSWORD, PUBLICKEY)
+    policy.on.ValidatePassword = password_ok()
+    client = raw()
+    client.service()
+    client.send(bytes([50]) + MALFORMED[kind])
+    assert client.expect_disconnect().code == 2
+    assert "ValidatePassword" not in policy.names()
+
+
+# ---- channels
+
+
+BAD_CHANNEL_MESSAGES = {
+    "data-to-nobody": bytes([94]) + u32(77) + string("x"),
+    "request-to-nobody": RawClient.request_message(77, "exec", string("x")),
+    "data-cut": bytes([94]) + u32(0) + u32(100) + b"x",
+    "stderr-from-the-client": bytes([95]) + u32(0) + u32(1) + string("x"),
+    "window-overflow": bytes([93]) + u32(0) + u32(0xFFFFFFFF),
+    "beyond-packet": bytes([94]) + u32(0) + string("x" * 40_000),
+    "confirmation": bytes([91]) + u32(0) * 4,
+    "open-failure": bytes([92]) + u32(0) * 2 + string("") * 2,
+    "open-cut": bytes([90]) + string("session"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_CHANNEL_MESSAGES)
+def test_bad_channel_messages_disconnect(policy: Policy, raw: Raw, kind: str) -> None:
+    open_house(policy, wait_close)
+    client = raw().login()
+    client.execute()
+    client.send(BAD_CHANNEL_MESSAGES[kind])
+    assert client.expect_disconnect().code == 2
+    policy.wait_for("ConnectionLost")
+
+
+def test_data_beyond_the_window_disconnects(policy: Policy, raw: Raw) -> None:
+    open_house(policy, wait_close)
+    policy.on.SessionRequested = pb.SessionAnswer(accept=pb.Accept(), options=pb.ChannelOptions(window_bytes=4096))
+    client = raw().login()
+    client.send(client.open_message())
+    confirmation = client.expect(91)
+    confirmation.u32()
+    number = confirmation.u32()
+    assert confirmation.u32() == 4096
+    client.data(number, b"x" * 4000)
+    client.data(number, b"x" * 4000)
+    assert client.expect_disconnect().code == 2
+
+
+@pytest.mark.parametrize("after", ["eof", "close"])
+def test_data_after_the_end_never_arrives(policy: Policy, raw: Raw, after: str) -> None:
+    open_house(policy, wait_close)
+    client = raw().login()
+    number = client.execute()
+    record = policy.wait_stream()
+    client.eof(number) if after == "eof" else client.close_channel(number)
+    client.data(number, b"too late")
+    assert client.expect_disconnect().code == 2
+    policy.wait_for("ConnectionLost")
+    assert bytes(record.input) == b""
+
+
+@pytest.mark.parametrize("kind", ["nonsense", "", "x11", "forwarded-tcpip", "session\0"])
+def test_unknown_channel_types_are_refused(policy: Policy, raw: Raw, kind: str) -> None:
+    open_house(policy, cat)
+    client = raw().login()
+    client.send(client.open_message(kind, 5))
+    failure = client.expect(92)
+    assert (failure.u32(), failure.u32()) == (5, 3)
+    client.open()
+
+
+def test_no_more_sessions_is_kept(policy: Policy, raw: Raw) -> None:
+    """no-more-sessions@openssh.com: the client itself closes that door."""
+    open_house(policy, cat)
+    client = raw().login()
+    client.open()
+    client.send(bytes([80]) + string("no-more-sessions@openssh.com") + boolean(False))
+    client.send(client.open_message(channel=1))
+    try:
+        assert client.expect(92).u32() == 1
+    except Disconnected:
+        pass
+
+
+def test_a_flood_of_channel_opens_is_bounded(policy: Policy, daemon: Daemon, raw: Raw) -> None:
+    open_house(policy, wait_close)
+    client = raw().login()
+    before = rss_kib(daemon.pid)
+    for start in range(0, 3000, 100):
+        client.send_all(*[client.open_message(channel=start + i) for i in range(100)])
+        for _ in range(100):
+            client.expect(91, 92)
+    assert len(policy.requests("SessionRequested")) <= 10
+    assert rss_kib(daemon.pid) - before < 8 * 1024
+
+
+# ---- bytes
+
+
+@pytest.mark.parametrize("line", [b"GET / HTTP/1.0\r\n\r\n", b"SSH-1.5-old\r\n", b"SSH-2.0-" + b"x" * 300 + b"\r\n", b"\0" * 300, b"\n" * 5000])
+def test_no_ssh_client(policy: Policy, daemon: Daemon, line: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", daemon.port), PATIENCE_S) as plain:
+        plain.sendall(line)
+        plain.settimeout(PATIENCE_S)
+        try:
+            while plain.recv(4096):
+                pass
+        except ConnectionResetError:
+            pass
+    policy.wait_for("ConnectionLost")
+
+
+@pytest.mark.parametrize("tail", [b"\xff" * 64, b"\x7f\xff\xff\xff" + b"x" * 100, b"\0\0\0\0" * 16, os.urandom(4096)], ids=["ff", "2g", "zeros", "random"])
+@pytest.mark.parametrize("when", ["plain", "encrypted"])
+def test_broken_packets_end_the_connection(policy: Policy, daemon: Daemon, raw: Raw, when: str, tail: bytes) -> None:
+    open_house(policy, cat)
+    client = raw(keys=False) if when == "plain" else raw().login()
+    try:
+        client.socket.sendall((b"SSH-2.0-Bad\r\n" if when == "plain" else b"") + tail)
+        client.socket.shutdown(socket.SHUT_WR)
+        while client.socket.recv(65536):
+            pass
+    except (ConnectionResetError, BrokenPipeError):
+        pass
+    policy.wait_for("ConnectionLost")
+
+
+@pytest.mark.parametrize("place", [0, 3, 4, 20, -1])
+def test_one_wrong_bit_ends_the_connection(policy: Policy, raw: Raw, place: int) -> None:
+    open_house(policy, cat)
+    client = raw().login()
+    packet = bytearray(client.pack(client.open_message()))
+    packet[place] ^= 1
+    client.socket.sendall(bytes(packet))
+    client.socket.shutdown(socket.SHUT_WR)
+    assert client.expect_end()
+    assert "SessionRequested" not in policy.names()
+
+
+def test_login_byte_by_byte(policy: Policy, daemon: Daemon, raw: Raw) -> None:
+    """Any chunking is the same."""
+    open_house(policy, say(b"x"))
+    client = raw()
+    client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    client.service()
+    for message, reply in ((client.auth_message("alice", "none"), 52), (client.open_message(), 91)):
+        for byte in client.pack(message):
+            client.socket.send(bytes([byte]))
+        assert client.expect(reply)
+
+
+def test_cut_anywhere_in_a_login(policy: Policy, daemon: Daemon) -> None:
+    """The client goes after each so many bytes; every connection is reported and nothing stays behind."""
+    open_house(policy, say(b"x"))
+    sizes = [1, 8, 20, 100, 400, 700, 900, 1000, 1040, 1080, 1120, 1200]
+    for size in sizes:
+        client = RawClient(daemon.port, keys=False)
+        sent = 0
+
+        def limited(data: bytes, client: RawClient = client, size: int = size) -> None:
+            nonlocal sent
+            piece = data[: max(0, size - sent)]
+            client.socket.sendall(piece)
+            sent += len(piece)
+            if sent >= size:
+                raise Closed("cut here")
+
+        try:
+            limited(client.client_version + b"\r\n")
+            client.server_version = client.read_line()
+            client.send_all = lambda *payloads: limited(b"".join(client.pack(p) for p in payloads))
+            client.exchange_keys()
+            client.login()
+            client.execute()
+        except (Closed, Disconnected):
+            pass
+        client.close()
+    policy.wait_for("ConnectionLost", len(sizes))
+    poll(lambda: len(daemon.events("closed")) == len(sizes), "all to be closed")

@@ -1,0 +1,133 @@
+"""Handlers of the contract that the daemon does not call yet: refused, with a log line that says so, and never asked."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import pytest
+
+from harness.answers import cat, open_house
+from harness.clients import OpenSsh
+from harness.contract import pb
+from harness.daemon import Daemon
+from harness.policy import Policy
+from harness.rawclient import RawClient
+from harness.wire import boolean, string, u32
+
+Raw = Callable[..., RawClient]
+
+YES: dict[str, Any] = {
+    "ConnectionRequested": pb.OpenAnswer(forward=pb.ForwardEndpoint()),
+    "UnixConnectionRequested": pb.OpenAnswer(forward=pb.ForwardEndpoint()),
+    "TunRequested": pb.OpenAnswer(forward=pb.ForwardEndpoint()),
+    "TapRequested": pb.OpenAnswer(forward=pb.ForwardEndpoint()),
+    "ServerRequested": pb.ListenAnswer(listen=pb.ListenEndpoint()),
+    "UnixServerRequested": pb.ListenAnswer(listen=pb.ListenEndpoint()),
+    "X11Requested": pb.GrantAnswer(allow=pb.Allow()),
+    "AgentRequested": pb.GrantAnswer(allow=pb.Allow()),
+}
+
+
+@pytest.fixture
+def eager(policy: Policy) -> Policy:
+    """A policy that would allow all of it."""
+    open_house(policy, cat)
+    for name, answer in YES.items():
+        setattr(policy.on, name, answer)
+    return policy
+
+
+def check_logged(daemon: Daemon, handler: str) -> None:
+    assert handler in daemon.wait_event("handler_not_called_yet")["handler"]
+
+
+OPENS = {
+    "direct-tcpip": ("ConnectionRequested", string("127.0.0.1") + u32(22) + string("127.0.0.1") + u32(1)),
+    "direct-streamlocal@openssh.com": ("UnixConnectionRequested", string("/run/x.sock") + string("") + u32(0)),
+    "tun@openssh.com": ("TunRequested", u32(1) + u32(0x7FFFFFFF)),
+}
+
+
+@pytest.mark.parametrize("kind", OPENS)
+def test_channel_opens(eager: Policy, daemon: Daemon, raw: Raw, kind: str) -> None:
+    handler, rest = OPENS[kind]
+    client = raw().login()
+    client.send(client.open_message(kind, 3, rest))
+    failure = client.expect(92)
+    assert (failure.u32(), failure.u32()) == (3, 1)
+    assert failure.string()
+    check_logged(daemon, handler)
+    assert handler not in eager.names()
+    client.open()  # the connection goes on
+
+
+def test_tap(eager: Policy, daemon: Daemon, raw: Raw) -> None:
+    client = raw().login()
+    client.send(client.open_message("tun@openssh.com", 3, u32(2) + u32(0x7FFFFFFF)))
+    assert client.expect(92).u32() == 3
+    assert daemon.wait_event("handler_not_called_yet")
+    assert "TapRequested" not in eager.names()
+
+
+GLOBALS = {
+    "tcpip-forward": ("ServerRequested", string("127.0.0.1") + u32(0)),
+    "streamlocal-forward@openssh.com": ("UnixServerRequested", string("/tmp/x.sock")),
+}
+
+
+@pytest.mark.parametrize("name", GLOBALS)
+def test_listening(eager: Policy, daemon: Daemon, raw: Raw, name: str) -> None:
+    handler, rest = GLOBALS[name]
+    client = raw().login()
+    assert not client.global_request(name, rest)
+    check_logged(daemon, handler)
+    assert handler not in eager.names()
+    assert not client.global_request("cancel-" + name, rest)
+    client.open()
+
+
+REQUESTS = {
+    "x11-req": ("X11Requested", boolean(False) + string("MIT-MAGIC-COOKIE-1") + string("00") + u32(0)),
+    "auth-agent-req@openssh.com": ("AgentRequested", b""),
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_requests_of_a_session(eager: Policy, daemon: Daemon, raw: Raw, name: str) -> None:
+    handler, rest = REQUESTS[name]
+    client = raw().login()
+    number = client.open()
+    assert not client.request(number, name, rest)
+    check_logged(daemon, handler)
+    assert handler not in eager.names()
+    assert client.request(number, "shell")
+    session = eager.wait_stream().session
+    assert not session.agent_granted and not session.HasField("x11")
+
+
+def test_openssh_local_forward_is_told(eager: Policy, ssh: OpenSsh) -> None:
+    result = ssh.run(None, options=("-W", "127.0.0.1:22"))
+    assert result.status != 0 and "prohibited" in result.err, result
+
+
+def test_openssh_remote_forward_is_told(eager: Policy, ssh: OpenSsh) -> None:
+    result = ssh.run("x", options=("-R", "0:127.0.0.1:22", "-o", "ExitOnForwardFailure=yes"))
+    assert result.status == 255 and "forwarding failed" in result.err, result
+
+
+def test_supervise_is_refused_where_it_cannot_be_had(eager: Policy, raw: Raw) -> None:
+    """A policy that wants to supervise and cannot must not have an unsupervised connection."""
+    eager.on.AuthCompleted = pb.AuthCompletedAnswer(allow=pb.Allow(), supervise=True)
+    client = raw()
+    client.service()
+    client.send(client.auth_message("alice", "none"))
+    client.expect(52)
+    assert client.expect_end()
+
+
+def test_unknown_requests_fail(eager: Policy, raw: Raw) -> None:
+    client = raw().login()
+    number = client.open()
+    assert not client.request(number, "nonsense@example.com", b"anything")
+    assert not client.global_request("nonsense@example.com", b"anything")
+    assert not client.global_request("keepalive@openssh.com")
