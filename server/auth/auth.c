@@ -19,6 +19,15 @@ const struct auth_method auth_methods[] = {
 };
 const size_t auth_methods_count = sizeof(auth_methods) / sizeof(auth_methods[0]);
 
+uint32_t auth_live_methods(void)
+{
+    uint32_t mask = 0;
+
+    for (size_t i = 0; i < auth_methods_count; i++)
+        mask |= METHOD_BIT(auth_methods[i].method);
+    return mask;
+}
+
 static const struct auth_method *method_by_name(struct bytes name)
 {
     for (size_t i = 0; i < auth_methods_count; i++) {

@@ -39,6 +39,22 @@ static void note_required(struct auth *auth, const Policy__BeginAuthAnswer *answ
         auth->required[i] = methods_mask(answer->required[i]);
 }
 
+/* A method that the contract has and this daemon does not offer yet is not listed to the client. */
+static void warn_of_methods(struct auth *auth, const Policy__Methods *methods)
+{
+    uint32_t live = auth_live_methods();
+
+    for (size_t i = 0; i < methods->n_methods; i++) {
+        const ProtobufCEnumValue *name = protobuf_c_enum_descriptor_get_value(
+            &policy__auth_method__descriptor, (int)methods->methods[i]);
+
+        if ((live & METHOD_BIT(methods->methods[i])) == 0)
+            log_warn(asker_connection_id(auth->asker), "handler_not_called_yet",
+                     log_str("method", name ? name->name : NULL),
+                     log_str("outcome", "not offered"));
+    }
+}
+
 static void note_begin(struct auth *auth, const Policy__BeginAuthAnswer *answer)
 {
     auth->not_required = answer->requirement == POLICY__REQUIREMENT__REQUIREMENT_NOT_REQUIRED;
@@ -46,6 +62,7 @@ static void note_begin(struct auth *auth, const Policy__BeginAuthAnswer *answer)
         auth->methods_fixed = true;
         auth->known = UINT32_MAX;
         auth->offered = methods_mask(answer->methods) & ~UNSPECIFIED_BIT;
+        warn_of_methods(auth, answer->methods);
     }
     note_required(auth, answer);
     if (answer->authorized_keys.len > 0)

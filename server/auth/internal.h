@@ -99,6 +99,7 @@ struct auth_method {
 
 extern const struct auth_method auth_methods[];
 extern const size_t auth_methods_count;
+uint32_t auth_live_methods(void); /* bit per method in the table */
 
 #define METHOD_BIT(method) (UINT32_C(1) << (method))
 

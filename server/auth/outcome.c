@@ -167,15 +167,6 @@ static bool required_met(const struct auth *auth)
     return auth->required_count == 0;
 }
 
-static uint32_t implemented_methods(void)
-{
-    uint32_t mask = 0;
-
-    for (size_t i = 0; i < auth_methods_count; i++)
-        mask |= METHOD_BIT(auth_methods[i].method);
-    return mask;
-}
-
 /* Adds the factor and its restrictions; false, with all of it taken back, if the sum cannot be
  * kept. */
 static bool pass_factor(struct auth *auth, Policy__Factor *factor, const Policy__Allow *allow,
@@ -200,7 +191,7 @@ static bool pass_factor(struct auth *auth, Policy__Factor *factor, const Policy_
 
 static void go_on_with(struct auth *auth, uint32_t remaining)
 {
-    remaining &= implemented_methods() & ~auth->passed;
+    remaining &= auth_live_methods() & ~auth->passed;
     if (remaining == 0) {
         auth_fault(auth, DISCONNECT_NO_MORE_AUTH_METHODS,
                    "More authentication is needed than this server offers");
