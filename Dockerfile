@@ -15,7 +15,7 @@ COPY cmake cmake
 COPY proto proto
 COPY control control
 COPY server server
-COPY tests/CMakeLists.txt tests/
+COPY tests tests
 # Where to fetch libssh from if Debian's mirror does not have it; see cmake/libssh.cmake.
 ARG PARLEY_LIBSSH_URL=
 RUN cmake --preset release \
