@@ -189,6 +189,8 @@ static bool read_all(const char *path, struct buf *text, char **error)
         *error = xasprintf("%s: longer than 1 MiB", path);
     if (file != NULL)
         fclose(file);
+    if (text->len == 0)
+        buf_put_u8(text, '\n'); /* libyaml asserts that there is something to read */
     return *error == NULL;
 }
 

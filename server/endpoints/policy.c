@@ -111,11 +111,12 @@ static void policy_break(struct endpoint *endpoint, uint32_t id, uint32_t length
 /* False: the channel took only a part, and resume() follows. */
 static bool carry_data(struct policy_endpoint *policy, const Policy__ChannelData *data)
 {
-    struct bytes rest =
-        bytes_of(data->payload.data + policy->action_done, data->payload.len - policy->action_done);
+    size_t rest = data->payload.len - policy->action_done;
 
-    if (rest.len > 0)
-        policy->action_done += policy->events->data(policy->owner, rest, data->extended_type);
+    if (rest > 0)
+        policy->action_done += policy->events->data(
+            policy->owner, bytes_of(data->payload.data + policy->action_done, rest),
+            data->extended_type);
     return policy->action_done == data->payload.len;
 }
 

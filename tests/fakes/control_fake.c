@@ -343,6 +343,13 @@ enum rpc fake_pending_rpc(const struct control *control, size_t index)
     return decision ? decision->rpc : RPC_COUNT;
 }
 
+const void *fake_nth_question(const struct control *control, size_t index)
+{
+    const struct decision *decision = nth(control, index);
+
+    return decision ? decision->question : NULL;
+}
+
 int fake_question_flags(const struct control *control, enum rpc rpc)
 {
     return must("fake_question_flags", rpc, find(control, rpc))->flags;

@@ -26,6 +26,7 @@ size_t fake_ended(const struct control *control); /* decisions that had an outco
 const void *fake_question(const struct control *control, enum rpc rpc);
 /* The kind of the oldest (0), second, ... pending question; RPC_COUNT: there is none. */
 enum rpc fake_pending_rpc(const struct control *control, size_t index);
+const void *fake_nth_question(const struct control *control, size_t index);
 int fake_question_flags(const struct control *control, enum rpc rpc);
 
 /* End the oldest pending question of this kind; it must be there. What the answer's Common orders
@@ -61,6 +62,7 @@ void fake_stream_end(struct stream *stream, enum outcome outcome, const char *wh
 /* It fails: what waits is lost and the end is told at once. What stream_next() gave out last stays
  * valid, as ever, until the next call. */
 void fake_stream_fail_now(struct stream *stream, enum outcome outcome, const char *why);
+bool fake_stream_is_ending(const struct stream *stream);
 bool fake_stream_told_end(const struct stream *stream);
 /* Tells what may be told by now (an end behind messages that have been taken). */
 void fake_stream_turn(struct stream *stream);

@@ -203,6 +203,11 @@ void fake_stream_fail_now(struct stream *stream, enum outcome outcome, const cha
     fake_in_callback = false;
 }
 
+bool fake_stream_is_ending(const struct stream *stream)
+{
+    return stream->ending;
+}
+
 bool fake_stream_told_end(const struct stream *stream)
 {
     return stream->told_end;
