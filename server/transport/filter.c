@@ -1,7 +1,7 @@
 /*
  * SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * The rows for 20, 21 and 30-34 follow libssh's own packet filter exactly: they are the state
+ * The rows for 20, 21 and 30 follow libssh's own packet filter exactly: they are the state
  * machine of key exchange, and its handlers rely on it. The others are ours: libssh's rows for
  * authentication assume its own implementation of it, and its rows for connection messages forbid
  * what real clients send during a rekey.
@@ -46,11 +46,9 @@ static enum filter_verdict kex_message(const struct filter_state *s, uint8_t typ
     case MSG_NEWKEYS:
         return libssh_if(s->session == FILTER_DH && s->dh == FILTER_DH_NEWKEYS_SENT);
     case 30: /* KEXDH_INIT, KEX_ECDH_INIT, KEX_HYBRID_INIT */
-    case 34: /* KEX_DH_GEX_REQUEST */
         return libssh_if(s->session == FILTER_DH && s->dh == FILTER_DH_INIT);
-    case 32: /* KEX_DH_GEX_INIT */
-        return libssh_if(s->session == FILTER_DH && s->dh == FILTER_DH_GROUP_SENT);
-    default: /* 31 and 33 are a server's */
+    default: /* 31 and 33 are a server's; 32 and 34 belong to group exchange, which we do not offer:
+                libssh would let the exchange go on behind an UNIMPLEMENTED, even a strict one */
         return FILTER_REFUSE;
     }
 }
