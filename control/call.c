@@ -69,11 +69,24 @@ static char *reason(const struct call_end *end)
     return xasprintf("%s%s%s", status_name(end->status), len ? ": " : "", words);
 }
 
-/* gRPC itself says UNIMPLEMENTED as well, for an HTTP 404 or a compression it does not know. Only
- * the policy's own word may bring in a handler's default. */
-static bool peer_said_it(const struct call_end *end)
+/* gRPC itself says UNIMPLEMENTED as well, for an HTTP 404 and for a compression that was not
+ * offered, and makes it look like the peer's word in everything but the text. Only the policy's own
+ * may bring in a handler's default: an answer that says no must not become an allow because
+ * something on the way compressed or lost it. */
+static bool grpc_said_it(const struct call_end *end)
 {
-    return end->debug != NULL && strstr(end->debug, "Error received from peer") != NULL;
+    static const char *const texts[] = {
+        "Received http2 header with status: ",
+        "Compression algorithm ",
+        "Invalid compression algorithm ",
+    };
+    size_t len = GRPC_SLICE_LENGTH(end->details);
+
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+        if (len >= strlen(texts[i]) &&
+            memcmp(GRPC_SLICE_START_PTR(end->details), texts[i], strlen(texts[i])) == 0)
+            return true;
+    return end->debug == NULL || strstr(end->debug, "Error received from peer") == NULL;
 }
 
 enum outcome call_end_outcome(const struct call_end *end, char **why)
@@ -82,7 +95,7 @@ enum outcome call_end_outcome(const struct call_end *end, char **why)
     if (end->status == GRPC_STATUS_OK)
         return ANSWERED;
     *why = reason(end);
-    if (end->status == GRPC_STATUS_UNIMPLEMENTED && peer_said_it(end))
+    if (end->status == GRPC_STATUS_UNIMPLEMENTED && !grpc_said_it(end))
         return ABSENT;
     return end->status == GRPC_STATUS_DEADLINE_EXCEEDED ? EXPIRED : UNAVAILABLE;
 }
