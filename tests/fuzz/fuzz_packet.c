@@ -48,7 +48,7 @@ static void sealed_packets(struct pair *p, struct bytes feed)
             p->client.flip_at = p->client.sent + 1 + payload.len;
         else if ((step & 0xf0) == 0xf0)
             evbuffer_add(p->client.out, payload.data, payload.len);
-        else if (payload.len > 0)
+        else if (payload.len > 0 && payload.data[0] != SSH2_MSG_NEWKEYS) /* our client minds */
             client_send(&p->client, payload);
         turns(p, 1);
         if (p->side.pause && p->side.messages > 0 && p->side.transport != NULL && step & 1) {
