@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
+import asyncssh
 import pytest
 
 from harness.keys import Key
-from kit.client import Algorithms, Client, Job, Outcome
-from kit.house import digest, pattern
+from harness.wait import poll
+from kit.client import JOB_S, Algorithms, Client, Job, Outcome
+from kit.house import House, digest, pattern
+from kit.libraries import AsyncSsh
+from kit.openssh import OpenSsh, held
 from kit.servers import MIB, Servers
 
 SIZE = 9 * MIB
@@ -69,10 +76,42 @@ def test_rekey_by_both(client: Client, servers: Servers, user_key: Key) -> None:
     ],
 )
 def test_rekey_with_other_ciphers(
-    openssh: Client, cipher: str, mac: str, compression: str, servers: Servers, user_key: Key
+    openssh: OpenSsh, cipher: str, mac: str, compression: str, servers: Servers, user_key: Key
 ) -> None:
     """New keys reset counters, MAC states and compressors too."""
     algorithms = Algorithms(kex="curve25519-sha256", cipher=cipher, mac=mac, compression=compression)
     outcome, _ = servers.run(openssh, job_of("both", user_key, algorithms=algorithms, rekey=MIB), rekey=MIB)
     assert_whole("both", outcome)
     assert outcome.key_exchanges is not None and outcome.key_exchanges > LEAST, outcome.log
+
+
+def test_rekey_while_the_policy_reads_nothing(openssh: OpenSsh, servers: Servers, house: House, user_key: Key) -> None:
+    """What waits for the policy must not hold up the key exchange that comes behind it."""
+    _, server = servers.get()
+    algorithms = Algorithms(kex="curve25519-sha256")
+    job = Job("lazy rekey", key=user_key, stdin=pattern(SIZE), algorithms=algorithms, rekey=MIB // 2)
+    gate = house.gate("rekey")
+    with held(openssh, server, job) as log:
+        try:
+            poll(lambda: log.read_text().count("SSH2_MSG_NEWKEYS received") >= 5, "four rekeys within one window")
+        finally:
+            gate.open()
+    stream = next(s for s in house.policy.streams if s.opened.context.user == job.user)
+    assert stream.received == SIZE
+
+
+def test_rekey_with_many_channels(servers: Servers, scratch: Path, user_key: Key) -> None:
+    """No channel's bytes get lost or into another's."""
+    _, server = servers.get(rekey=MIB)
+    client, job = AsyncSsh(scratch / "asyncssh"), Job(key=user_key, rekey=MIB)
+    sizes = [MIB + number for number in range(8)]
+
+    async def echo(conn: asyncssh.SSHClientConnection, size: int) -> bool:
+        result = await conn.run("echo", input=pattern(size), encoding=None, check=True)
+        return result.stdout == pattern(size)
+
+    async def connect() -> list[bool]:
+        async with asyncssh.connect("127.0.0.1", server.port, **client.options(server, job)) as conn:
+            return await asyncio.gather(*(echo(conn, size) for size in sizes))
+
+    assert asyncio.run(asyncio.wait_for(connect(), JOB_S)) == [True] * len(sizes)

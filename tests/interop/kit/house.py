@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections import defaultdict
 from functools import cache
 from typing import Any, Iterable
 
@@ -39,7 +38,7 @@ class House:
     def __init__(self, policy: Policy, keys: Iterable[Key]) -> None:
         self.policy = policy
         self.blobs = {key.blob for key in keys}
-        self.gates: dict[str, Gate] = defaultdict(policy.gate)
+        self.gates: dict[str, Gate] = {}
         self.keepalive: dict[str, int] = {}  # users whose connections the daemon is to watch, and the interval
         policy.on.BeginAuth = begin(PASSWORD_METHOD, PUBLICKEY)
         policy.on.ValidatePassword = lambda request, _: password_ok() if request.password == PASSWORD else password_no()
@@ -49,8 +48,8 @@ class House:
         policy.on.Channel = self._program
 
     def gate(self, name: str) -> Gate:
-        """Of the program `hold NAME`; it must exist before that starts."""
-        return self.gates[name]
+        """Of the programs `hold NAME` and `lazy NAME`; it must exist before they start."""
+        return self.gates.setdefault(name, self.policy.gate())
 
     def login(self, user: str) -> tuple[str, str]:
         """How this user logged in: the method, and for a key the algorithm of its signature."""
@@ -101,6 +100,11 @@ class House:
             size += len(data)
         await channel.write(f"{size} {hashed.hexdigest()}\n".encode())
         await channel.exit(0)
+
+    async def _run_lazy(self, channel: ChannelStream, name: str) -> None:
+        """Reads nothing until the test says so."""
+        await self.gates[name].passed()
+        await self._run_sink(channel)
 
     async def _run_echo(self, channel: ChannelStream) -> None:
         """Everything back, in both directions at once."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Iterator
 
 from .client import CHACHA, CTR, CURVE25519, ECDSA, ED25519, ETM, GCM, GROUPS, NIST, PASSWORD, PLAIN, RSA, SNTRUP
-from .client import CommandClient, Job, Server
+from .client import JOB_S, CommandClient, Job, Server
 
 # How ssh marks its own lines; \r stands before a newline where the terminal is raw.
 OWN_LINE = re.compile(r"^(debug[123]: |Authenticated to |Transferred: |Bytes per second: |OpenSSH_|Connection to )")
@@ -80,3 +84,20 @@ class OpenSsh(CommandClient):
     def count_key_exchanges(self, log: str) -> int | None:
         return log.count("SSH2_MSG_NEWKEYS received")
 
+
+
+@contextmanager
+def held(client: OpenSsh, server: Server, job: Job) -> Iterator[Path]:
+    """The job in the background while the test looks; the file of its log. Its program must end well afterwards."""
+    log = client.file("log")
+    with log.open("wb") as stderr, client.input(job) as stdin:
+        process = client.start(server, job, stdin, subprocess.DEVNULL, stderr)
+        try:
+            yield log
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(JOB_S)
+            assert process.returncode == 0, log.read_text()[-4000:]
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
