@@ -21,7 +21,8 @@
 struct slot {
     struct transport *t; /* NULL: free */
     char id[ID_TEXT_LEN + 1];
-    char allowed[16]; /* the user whose credential was allowed last; "" for none */
+    char begun[256];   /* the user of the last BeginAuth */
+    char allowed[256]; /* the user whose credential was allowed last; "" for none */
     bool is_allowed, is_completed, has_keys;
 };
 
@@ -59,6 +60,10 @@ static void note_verdict(void *arg, enum rpc rpc, const ProtobufCMessage *questi
                        ((const Policy__ValidatePublicKeyRequest *)question)->use->phase ==
                            POLICY__KEY_PHASE__KEY_PHASE_PROVEN);
 
+    if (rpc == RPC_BEGIN_AUTH)
+        snprintf(slot->begun, sizeof(slot->begun), "%s", context->user);
+    else if (rpc != RPC_CONNECTION_MADE)
+        assert(strcmp(slot->begun, context->user) == 0);
     if (rpc >= RPC_SESSION_REQUESTED)
         assert(slot->is_completed && context->authenticated);
     if (rpc == RPC_AUTH_COMPLETED) {
