@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Callable, Iterator
 
@@ -15,7 +17,10 @@ sys.path[:0] = [str(HERE), str(E2E)]
 
 from faultkit.books import Books  # noqa: E402
 from faultkit.client import Bystander  # noqa: E402
+from harness.answers import open_house  # noqa: E402
 from harness.daemon import Daemon  # noqa: E402
+from harness.keys import Key  # noqa: E402
+from harness.policy import Policy  # noqa: E402
 
 # By path: both folders have a conftest.py, and only one module can be called so.
 _spec = importlib.util.spec_from_file_location("parley_e2e_conftest", E2E / "conftest.py")
@@ -33,6 +38,22 @@ ONE_LOOP = ("--workers", "1")
 def daemon(policy: object, start_daemon: Callable[..., Daemon]) -> Daemon:
     """A daemon with one worker that asks `policy`."""
     return start_daemon(*ONE_LOOP)
+
+
+@pytest.fixture(scope="module")
+def shared(request: pytest.FixtureRequest, host_key: Key) -> Iterator[tuple[Policy, Daemon]]:
+    """One policy, whose sessions run the module's `program`, and one daemon for all tests of a module: hundreds of short ones would take
+    longer to start their own than to run, and what one leaves behind the next one notices."""
+    folder = Path(tempfile.mkdtemp(prefix="parley-faults-"))
+    with open_house(Policy(f"unix:{folder}/policy.sock"), request.module.program) as policy:
+        flags = ["--listen", "127.0.0.1:0", "--host-key", str(host_key.path), "--policy", policy.target, *ONE_LOOP]
+        daemon = Daemon(flags, cwd=folder)
+        try:
+            yield policy, daemon.wait_ready()
+            daemon.stop()
+        finally:
+            daemon.kill()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

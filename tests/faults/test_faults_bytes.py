@@ -9,7 +9,7 @@ import pytest
 from faultkit.books import Books
 from faultkit.client import Bystander, Cut, CutClient, FaultClient, TrickleClient
 from harness import wire
-from harness.answers import cat, open_house
+from harness.answers import cat
 from harness.daemon import Daemon
 from harness.policy import Policy
 from harness.rawssh import Closed, Disconnected
@@ -20,9 +20,17 @@ Bystand = Callable[[Daemon], Bystander]
 BAD_LENGTH, CORRUPTED = "bad packet length", "corrupted packet"
 
 
+program = cat
+
+
 @pytest.fixture
-def house(policy: Policy) -> Policy:
-    return open_house(policy, cat)
+def house(shared: tuple[Policy, Daemon]) -> Policy:
+    return shared[0]
+
+
+@pytest.fixture
+def daemon(shared: tuple[Policy, Daemon]) -> Daemon:
+    return shared[1]
 
 
 def session(client: FaultClient) -> FaultClient:
@@ -61,7 +69,7 @@ def test_version_lines_that_are_fine(house: Policy, daemon: Daemon, line: bytes,
     client.server_version = client.read_line()
     client.exchange_keys()
     client.login()
-    assert house.requests("BeginAuth")[0].context.client_version == client.client_version.decode()
+    assert house.requests("BeginAuth")[-1].context.client_version == client.client_version.decode()
 
 
 LONG = b"version line longer than 255 bytes"
@@ -88,6 +96,7 @@ REFUSED_LINES = {
 def test_version_lines_that_are_refused(house: Policy, daemon: Daemon, open_books: OpenBooks, name: str, pace: str) -> None:
     line, reason = REFUSED_LINES[name]
     books = open_books(daemon)
+    asked, closed = len(house.names()), len(daemon.events("closed", reason=reason.decode()))
     client = FaultClient(daemon.port, keys=False)
     try:
         for piece in [line] if pace == "whole" else [line[i : i + 1] for i in range(min(len(line), 300))]:
@@ -96,12 +105,12 @@ def test_version_lines_that_are_refused(house: Policy, daemon: Daemon, open_book
         pass  # it has seen enough
     rest = client.rest()
     assert rest[:1] == [b"SSH-2.0"] and (rest[1:] == [reason] or pace == "bytewise" and not rest[1:]), rest
-    daemon.wait_event("closed", reason=reason.decode())
-    assert set(house.names()) <= {"ConnectionMade", "ConnectionLost"}
+    daemon.wait_event("closed", closed + 1, reason=reason.decode())
+    assert set(house.names()[asked:]) <= {"ConnectionMade", "ConnectionLost"}
     books.balance()
 
 
-def test_a_version_line_that_never_ends_is_cut_off_at_the_login_deadline(house: Policy, start_daemon: Callable[..., Daemon]) -> None:
+def test_a_version_line_that_never_ends_is_cut_off_at_the_login_deadline(policy: Policy, start_daemon: Callable[..., Daemon]) -> None:
     daemon = start_daemon("--login-timeout", "1s")
     client = FaultClient(daemon.port, keys=False)
     client.write(b"SSH-2.0-slow")
