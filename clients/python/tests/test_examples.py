@@ -1,4 +1,4 @@
-"""The examples do what they say. The demo is also played through a real ssh client in tests/e2e."""
+"""The examples do what they say; test_with_daemon.py plays two of them through a real daemon."""
 
 import importlib.util
 import json

@@ -1,0 +1,111 @@
+"""The README's policy and the demo, started by a real daemon and used by a real SSH client.
+
+Needs PARLEYD (the daemon's path; `./dev test` sets it) and asyncssh; skipped without them.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import parley
+
+asyncssh = pytest.importorskip("asyncssh")
+
+PACKAGE = Path(__file__).resolve().parent.parent
+PARLEYD = os.environ.get("PARLEYD", "")
+
+pytestmark = pytest.mark.skipif(
+    not PARLEYD or shutil.which(PARLEYD) is None, reason="PARLEYD names no daemon"
+)
+
+
+@contextlib.asynccontextmanager
+async def daemon(folder, example, *arguments):
+    """Starts parleyd with that example as its policy program; its port."""
+    key = folder / "host_key"
+    asyncssh.generate_private_key("ssh-ed25519").write_private_key(key)
+    key.chmod(0o600)
+    contract = Path(list(parley.__path__)[-1]).parent
+    process = await asyncio.create_subprocess_exec(
+        PARLEYD,
+        *("--listen", "127.0.0.1:0", "--host-key", str(key), "--workers", "1"),
+        *(
+            "--policy-exec",
+            " ".join([sys.executable, str(PACKAGE / "examples" / example), *arguments]),
+        ),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": f"{PACKAGE}:{contract}", "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    lines = []
+    try:
+        while True:
+            line = (await asyncio.wait_for(process.stderr.readline(), 30)).decode()
+            assert line, "".join(lines)
+            lines.append(line)
+            found = re.search(r"event=listening address=127\.0\.0\.1:(\d+)", line)
+            if found:
+                break
+        drain = asyncio.ensure_future(process.stderr.read())  # a full pipe would stop it
+        yield int(found[1])
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await asyncio.wait_for(process.wait(), 20)
+    await drain
+    assert process.returncode == 0
+
+
+def connect(port, user, **options):
+    return asyncssh.connect(
+        "127.0.0.1", port, username=user, known_hosts=None, config=None, agent_path=None, **options
+    )
+
+
+def test_readme(tmp_path):
+    async def play():
+        async with daemon(tmp_path, "readme.py") as port:
+            with pytest.raises(asyncssh.PermissionDenied):
+                await connect(port, "alice", password="looking glass", client_keys=None)
+            async with connect(port, "alice", password="wonderland", client_keys=None) as client:
+                assert (await client.run("ls -l")).stdout == "You said: ls -l\n"
+                shell = await client.run(input="hello\n", request_pty=False)
+                assert shell.stdout == "Hello alice, type something.\r\nHELLO\n"
+                assert shell.exit_status == 0
+
+    asyncio.run(play())
+
+
+def test_demo(tmp_path):
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    keys = tmp_path / "keys"
+    keys.write_bytes(key.export_public_key())
+
+    async def play():
+        async with daemon(tmp_path, "demo.py", "--keys", str(keys)) as port:
+            async with connect(port, "bob", client_keys=[key]) as client:
+                assert (await client.run("exit 7")).exit_status == 7
+                nonsense = await client.run("nonsense")
+                assert nonsense.exit_status == 127 and "no such command" in nonsense.stderr
+                payload = "0123456789abcdef" * 65536
+                assert (await client.run("cat", input=payload)).stdout == payload
+            async with connect(port, "ann", password="demo", client_keys=None) as client:
+                async with client.create_process(term_type="xterm") as process:
+                    process.stdin.write("whx\x7fo\r")
+                    await process.stdout.readuntil("ann ")
+                    process.stdin.write("clock\r")
+                    await process.stdout.readuntil(re.compile(r"\d\d:\d\d:\d\d\r\n"))
+                    process.stdin.write("\x03")
+                    await process.stdout.readuntil("^C\r\n")
+                    process.stdin.write("\x04")
+                    assert (await process.stdout.read()).endswith("Bye.\r\n")
+                    assert (await process.wait()).exit_status == 130
+
+    asyncio.run(play())
