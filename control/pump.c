@@ -81,7 +81,8 @@ static enum send_step next_send(struct stream *stream, uint32_t *flags)
         return SEND_NOTHING;
     message = pop(&stream->out);
     if (message == NULL) {
-        if (!stream->finish || stream->finished)
+        /* After the end of a policy that sent no trailers gRPC has no status before we end, too. */
+        if ((!stream->finish && !stream->received_end) || stream->finished)
             return SEND_NOTHING;
         stream->finished = true;
         stream->sending = true;
@@ -143,7 +144,7 @@ static void unlock_and_wake(struct stream *stream, bool wake, bool last)
     wake = wake && must_wake(stream);
     pthread_mutex_unlock(&stream->lock);
     if (wake)
-        loop_post(loop, &stream->wake);
+        cq_post_later(loop, &stream->wake);
 }
 
 static void on_sent(struct tag *tag, bool ok)
@@ -188,7 +189,7 @@ bool pump_send(struct stream *stream, grpc_byte_buffer *buffer, size_t bytes, si
     *message = (struct stream_message){.buffer = buffer, .bytes = bytes, .payload = payload};
     pthread_mutex_lock(&stream->lock);
     overrun = stream->out.bytes > OVERRUN_FACTOR * stream->queue_bytes;
-    if (stream->broken || stream->status_in || stream->finish || overrun) {
+    if (stream->broken || stream->status_in || stream->finish || stream->finished || overrun) {
         pump_free_message(message); /* nobody will read it */
     } else {
         push(&stream->out, message);
@@ -247,6 +248,8 @@ static void on_received(struct tag *tag, bool ok)
 {
     struct stream *stream = CONTAINER(tag, struct stream, receive_tag);
     grpc_byte_buffer *buffer, *dropped = NULL;
+    enum send_step step = SEND_NOTHING;
+    uint32_t flags = 0;
     bool wake, last, more;
 
     pthread_mutex_lock(&stream->lock);
@@ -255,6 +258,8 @@ static void on_received(struct tag *tag, bool ok)
     stream->receiving = false;
     if (!ok || buffer == NULL) {
         stream->received_end = true;
+        if (!stream->sending)
+            step = next_send(stream, &flags);
         dropped = buffer;
         wake = stream->status_in; /* else the status follows, and wakes */
     } else {
@@ -277,18 +282,20 @@ static void on_received(struct tag *tag, bool ok)
     if (dropped != NULL)
         grpc_byte_buffer_destroy(dropped);
     start_receive(stream, more);
+    start_send(stream, step, flags);
 }
 
-struct stream_message *pump_take(struct stream *stream)
+struct stream_message *pump_take(struct stream *stream, bool yield)
 {
     struct stream_message *message;
     bool more = false, wake = false;
 
     pthread_mutex_lock(&stream->lock);
-    message = pop(&stream->in);
+    message = yield ? NULL : pop(&stream->in);
     if (message == NULL) {
         stream->starved = true;
-        wake = stream->status_in && stream->received_end && must_wake(stream);
+        wake = stream->in.count > 0 || (stream->status_in && stream->received_end);
+        wake = wake && must_wake(stream);
     }
     if (is_low(stream, &stream->in))
         more = next_receive(stream);

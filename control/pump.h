@@ -67,6 +67,7 @@ struct stream {
     bool closed; /* stream_close() was called */
     bool delivering;
     bool told_end;
+    size_t turn_bytes;    /* read since the loop last came here */
     enum outcome outcome; /* overrides the status if why is set */
     char *why;
     struct event *timer;
@@ -87,8 +88,9 @@ void pump_finish(struct stream *stream);
 void pump_discard(struct stream *stream);
 /* True once no tag is out and none will be, and no letter is under way: it may be freed. */
 bool pump_is_over(struct stream *stream);
-/* The next message, or NULL; the caller owns it. Receiving goes on once there is room. */
-struct stream_message *pump_take(struct stream *stream);
+/* The next message, or NULL; the caller owns it. Receiving goes on once there is room. `yield`:
+ * NULL in any case, and news again if there are more. */
+struct stream_message *pump_take(struct stream *stream, bool yield);
 void pump_free_message(struct stream_message *message);
 void pump_clear_queue(struct stream_queue *queue);
 /* Sets *due to when the write that is out, if any, must have made progress; false: none is. */

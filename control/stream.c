@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Read in one turn of the loop: a policy that sends without pause must not keep it from its other
+ * connections. */
+#define TURN_BYTES (256 * 1024)
 #define LINGER_MS                                                                                  \
     5000 /* a closed stream that was finished may deliver what is queued for so long */
 
@@ -123,6 +126,7 @@ static void deliver(struct letter *letter)
     struct pump_news news = pump_take_news(stream);
 
     stream->delivering = true;
+    stream->turn_bytes = 0;
     if (news.opened && stream->start_pending) {
         stream->start_pending = false;
         event_del(stream->timer);
@@ -304,9 +308,10 @@ const ProtobufCMessage *stream_next(struct stream *stream)
     drop_current(stream);
     if (stream->why != NULL)
         return NULL;
-    stream->current = pump_take(stream);
+    stream->current = pump_take(stream, stream->delivering && stream->turn_bytes >= TURN_BYTES);
     if (stream->current == NULL)
         return NULL;
+    stream->turn_bytes += stream->current->bytes;
     if (call_bytes(stream->current->buffer, &wire, &stream->current_copy))
         message = decode(stream, wire, &why);
     else

@@ -12,6 +12,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#if defined(__SANITIZE_THREAD__)
+/* gRPC is not instrumented. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void)
+{
+    return "ignore_noninstrumented_modules=1";
+}
+#endif
+
 static void on_banner(void *owner, const char *text, const char *language)
 {
     struct fixture *fixture = owner;

@@ -51,6 +51,8 @@ struct policy_server {
     uint64_t received, hash;
     /* The thread's own. */
     LIST_HEAD(, call) delayed;
+    unsigned calls;
+    bool down; /* no new calls will come */
 };
 
 struct call;
@@ -487,6 +489,7 @@ static void accept_call(struct policy_server *server)
     grpc_call_error error;
 
     call->server = server;
+    server->calls++;
     grpc_call_details_init(&call->details);
     grpc_metadata_array_init(&call->metadata);
     call->new_tag = (struct tag){call, on_new};
@@ -500,6 +503,7 @@ static void accept_call(struct policy_server *server)
 
 static void call_free(struct call *call)
 {
+    call->server->calls--;
     if (call->is_delayed)
         LIST_REMOVE(call, entry);
     if (call->in != NULL)
@@ -551,7 +555,11 @@ static void *serve(void *arg)
             if (call->tags_out == 0)
                 call_free(call);
         } else if (event.type == GRPC_OP_COMPLETE) {
+            server->down = true;
+        }
+        if (server->down && server->calls == 0) {
             grpc_completion_queue_shutdown(server->cq);
+            server->down = false;
         }
         if (!atomic_load(&server->stopping))
             answer_delayed(server);
