@@ -31,6 +31,9 @@ void control_unref(struct control *control)
 {
     if (atomic_fetch_sub(&control->refs, 1) > 1)
         return;
+    /* Only now: what was in flight at the end is delivered, logged and counted when its loop goes.
+     */
+    control_log_counts(control);
     link_free(&control->decisions);
     for (struct named_link *bulk = control->bulk; bulk != NULL && bulk->name != NULL; bulk++) {
         link_free(&bulk->wide);
@@ -290,7 +293,6 @@ void control_free(struct control **where)
     }
     cq_stop(&control->cq);
     policy_exec_free(&control->exec);
-    control_log_counts(control);
     control_unref(control);
 }
 

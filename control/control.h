@@ -127,7 +127,7 @@ struct control_counts {
     uint64_t cancelled;
 };
 struct control_counts control_counts(const struct control *control, enum rpc rpc);
-/* One line at info for each handler that was asked; control_free() calls it. */
+/* One line at info for each handler that was asked; called at the end, after the last of them. */
 void control_log_counts(const struct control *control);
 
 /* ---- who asks: the facts that every question of one connection carries, and what every answer may
