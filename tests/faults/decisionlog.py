@@ -69,6 +69,8 @@ def check_counts(daemon: Daemon, log: DecisionLog) -> None:
     """Ends the daemon: what it logged of each decision is what it counted; streams have no decision line."""
     daemon.stop()
     counted = {k: v for k, v in policy_counts(daemon).items() if k[0] not in ("Channel", "Supervise") and k[1] != "cancelled"}
-    assert counted == dict(log.total())
+    logged = dict(log.total())
+    differ = {key: (counted.get(key, 0), logged.get(key, 0)) for key in counted.keys() | logged.keys() if counted.get(key) != logged.get(key)}
+    assert not differ, f"(counted, logged) differ: {differ}"
 
 

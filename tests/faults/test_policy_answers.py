@@ -863,13 +863,13 @@ async def _(call: Call) -> None:
     await call.gone.wait()
 
 
-@on_stream("message-flag-255", "the endpoint ended")
+@on_stream("message-flag-255", "the endpoint ended|malformed")
 async def _(call: Call) -> None:
     await call.message(BAD, 255)
     call.trailers()
 
 
-@on_stream("message-shorter-than-it-says", "the endpoint ended")
+@on_stream("message-shorter-than-it-says", "the endpoint ended|malformed")
 async def _(call: Call) -> None:
     await call.message(BAD, length=len(BAD) + 10)
     call.trailers()
