@@ -29,63 +29,20 @@ void __tsan_acquire(void *address);
 #define tsan_acquire(address) ((void)(address))
 #endif
 
-/* ---- letters of the gRPC thread that may wait until it has nothing else to do */
-
-#define LATER_MAX 8 /* letters, and completions handled before they go out */
-
-struct later {
-    size_t count;
-    unsigned handled;
-    struct {
-        struct loop *loop;
-        struct letter *letter;
-    } items[LATER_MAX];
-};
-
-static _Thread_local struct later *later; /* of the gRPC thread; NULL on others */
-
-static void post_all(struct later *all)
-{
-    for (size_t i = 0; i < all->count; i++)
-        loop_post(all->items[i].loop, all->items[i].letter);
-    all->count = 0;
-    all->handled = 0;
-}
-
-void cq_post_later(struct loop *loop, struct letter *letter)
-{
-    if (later == NULL) {
-        loop_post(loop, letter);
-        return;
-    }
-    if (later->count == LATER_MAX)
-        post_all(later);
-    later->items[later->count].loop = loop;
-    later->items[later->count++].letter = letter;
-}
-
 static void *run(void *arg)
 {
     struct cq *cq = arg;
-    struct later mine = {0};
 
-    later = &mine;
     for (;;) {
-        gpr_timespec until = mine.count > 0 ? gpr_inf_past(GPR_CLOCK_MONOTONIC)
-                                            : gpr_inf_future(GPR_CLOCK_MONOTONIC);
-        grpc_event event = grpc_completion_queue_next(cq->queue, until, NULL);
+        grpc_event event =
+            grpc_completion_queue_next(cq->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
         struct tag *tag = event.tag;
 
-        if (event.type == GRPC_OP_COMPLETE) {
-            tsan_acquire(tag);
-            tag->done(tag, event.success != 0);
-            if (mine.count > 0 && ++mine.handled >= LATER_MAX)
-                post_all(&mine);
-            continue;
-        }
-        post_all(&mine);
         if (event.type == GRPC_QUEUE_SHUTDOWN)
             return NULL;
+        assert(event.type == GRPC_OP_COMPLETE);
+        tsan_acquire(tag);
+        tag->done(tag, event.success != 0);
     }
 }
 

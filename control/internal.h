@@ -56,9 +56,6 @@ void cq_stop(struct cq *cq);
 bool cq_batch(grpc_call *call, const grpc_op *ops, size_t count, struct tag *tag);
 /* The tag comes when the channel's state is not `last` any more, or the channel is destroyed. */
 void cq_watch(struct cq *cq, grpc_channel *channel, grpc_connectivity_state last, struct tag *tag);
-/* On the gRPC thread: posted once that has handled what has completed, or a few of it. Messages
- * come in bursts, and one wake of the loop then serves a burst. Elsewhere: posted at once. */
-void cq_post_later(struct loop *loop, struct letter *letter);
 void cq_add(struct cq *cq, struct live *live);
 void cq_remove(struct cq *cq, struct live *live);
 size_t cq_live(struct cq *cq);

@@ -144,7 +144,7 @@ static void unlock_and_wake(struct stream *stream, bool wake, bool last)
     wake = wake && must_wake(stream);
     pthread_mutex_unlock(&stream->lock);
     if (wake)
-        cq_post_later(loop, &stream->wake);
+        loop_post(loop, &stream->wake);
 }
 
 static void on_sent(struct tag *tag, bool ok)
