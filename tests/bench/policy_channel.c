@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define ARMED 64
-#define CHUNK (32 * 1024) /* one SSH packet of most clients */
+#define CHUNK (256 * 1024)
 
 enum program { PROGRAM_NONE, PROGRAM_SOURCE, PROGRAM_SINK, PROGRAM_ECHO };
 
