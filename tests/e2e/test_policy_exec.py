@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import os
 import shlex
+import shutil
 import signal
 import stat
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Callable
@@ -15,7 +18,7 @@ from typing import Callable
 import pytest
 
 from harness.clients import OpenSsh
-from harness.daemon import Daemon, children_of, run_once
+from harness.daemon import Daemon, children_of, clean_env, program, run_once
 from harness.keys import Key
 from harness.wait import poll
 
@@ -146,6 +149,24 @@ def test_no_place_for_the_socket(host_key: Key, work: Path, unusable: str) -> No
     result = run_once(*flags, env={"XDG_RUNTIME_DIR": str(path), "TMPDIR": str(path)})
     lines = [line for line in result.stderr.splitlines() if line.startswith("parleyd: ")]
     assert result.returncode == 1 and len(lines) == 1, result
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root to make /run and /tmp read-only for one process")
+def test_nowhere_to_make_the_socket(host_key: Key) -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="parley-e2e-") as name:
+        key = shutil.copy(host_key.path, f"{name}/key")
+        binary = shutil.copy(program(), f"{name}/parleyd")
+        script = (
+            "mount -t tmpfs none /run && mount -o remount,ro /run && mount -t tmpfs none /tmp && mount -o remount,ro /tmp || exit 77\n"
+            f"exec {binary} --listen 127.0.0.1:0 --host-key {key} --policy-exec 'exec sleep 100'"
+        )
+        env = clean_env({"XDG_RUNTIME_DIR": "/run/user/0"})
+        result = subprocess.run(["unshare", "-m", "sh", "-c", script], env=env, capture_output=True, text=True, timeout=60)
+    if result.returncode == 77 or "unshare" in result.stderr:
+        pytest.skip(f"no mount namespace here: {result.stderr}")
+    lines = result.stderr.splitlines()
+    assert result.returncode == 1 and len(lines) == 1 and lines[0].startswith("parleyd: "), result
+    assert "/run" in lines[0], result
 
 
 def test_sigterm_while_the_policy_is_awaited(start_exec: StartExec, work: Path) -> None:

@@ -178,6 +178,11 @@ def rss_kib(pid: int) -> int:
     return int(status_of(pid)["VmRSS"].split()[0])
 
 
+def is_sanitized(pid: int) -> bool:
+    """Address and thread sanitizers reserve terabytes of address space, and neither memory nor limits are as usual then."""
+    return int(status_of(pid)["VmPeak"].split()[0]) > 1 << 30
+
+
 def children_of(pid: int) -> list[int]:
     """Direct children, by any thread."""
     found: list[int] = []

@@ -94,8 +94,12 @@ class Handlers:
 class Policy(grpc.GenericRpcHandler):
     """A gRPC server at `target`; handlers that are unset answer UNIMPLEMENTED (but reports are taken)."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(
+        self, target: str, options: tuple[tuple[str, Any], ...] = (), credentials: grpc.ServerCredentials | None = None
+    ) -> None:
         self.target = target
+        self._credentials = credentials  # None: plaintext
+        self.options = (("grpc.so_reuseport", 0), ("grpc.max_send_message_length", -1), *options)
         self.on = Handlers()
         self.calls: list[Call] = []
         self.streams: list[ChannelStream] = []
@@ -113,10 +117,11 @@ class Policy(grpc.GenericRpcHandler):
         return self
 
     async def _start(self) -> None:
-        self._server = grpc.aio.server(
-            handlers=(self,), options=[("grpc.so_reuseport", 0), ("grpc.max_send_message_length", -1)]
-        )
-        port = self._server.add_insecure_port(self.target)
+        self._server = grpc.aio.server(handlers=(self,), options=self.options)
+        if self._credentials:
+            port = self._server.add_secure_port(self.target, self._credentials)
+        else:
+            port = self._server.add_insecure_port(self.target)
         if not port:
             raise RuntimeError(f"cannot serve on {self.target}")
         if self.target.endswith(":0"):
