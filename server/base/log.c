@@ -172,13 +172,17 @@ static void put_text(struct line *line, struct bytes text)
     size_t reserve = text.len > SHORT_VALUE ? VALUE_RESERVE : 0;
     size_t around = sizeof("\"...\"") - 1 + reserve;
     size_t limit = room(line) > around ? room(line) - around : 0;
-    bool quote = log_format == LOG_JSON || needs_quotes(text);
+    bool plain = !needs_quotes(text);
+    bool quote = log_format == LOG_JSON || !plain;
 
     if (limit > LOG_VALUE_MAX)
         limit = LOG_VALUE_MAX;
     if (quote)
         put_string(line, "\"");
-    put_escaped(line, text, limit);
+    if (plain && text.len <= limit)
+        put(line, (const char *)text.data, text.len); /* nearly every value */
+    else
+        put_escaped(line, text, limit);
     if (quote)
         put_string(line, "\"");
 }

@@ -22,12 +22,18 @@ void random_fill(void *out, size_t len)
     }
 }
 
+/* Names, not secrets: one call of the kernel serves a few of them. */
 void random_id(char out[ID_TEXT_LEN + 1])
 {
-    uint8_t raw[ID_TEXT_LEN / 2];
+    static _Thread_local uint8_t raw[32 * ID_TEXT_LEN / 2];
+    static _Thread_local size_t left;
 
-    random_fill(raw, sizeof(raw));
-    hex_encode(out, bytes_of(raw, sizeof(raw)));
+    if (left == 0) {
+        random_fill(raw, sizeof(raw));
+        left = sizeof(raw);
+    }
+    left -= ID_TEXT_LEN / 2;
+    hex_encode(out, bytes_of(raw + left, ID_TEXT_LEN / 2));
 }
 
 uint32_t random_below(uint32_t bound)
