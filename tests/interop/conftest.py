@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Iterator
 
@@ -57,11 +58,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     kind = next((kind for kind in (*OFFERED, "userkey") if kind in metafunc.fixturenames), None)
     if "client" not in metafunc.fixturenames:
         return
-    chosen = getattr(metafunc.function, "clients", CLIENTS)
     if kind is None:
-        metafunc.parametrize("client", chosen, ids=[c.name for c in chosen], indirect=True)
+        metafunc.parametrize("client", CLIENTS, ids=[c.name for c in CLIENTS], indirect=True)
         return
-    cells = [(c, name) for c in chosen for name in c.supports[kind]]
+    cells = [(c, name) for c in CLIENTS for name in c.supports[kind]]
     ids = [f"{c.name}-{name}" for c, name in cells]
     metafunc.parametrize(("client", kind), cells, ids=ids, indirect=["client"])
 
@@ -107,26 +107,39 @@ def servers(scratch: Path, house: House, host_keys: dict[str, Key]) -> Iterator[
     servers.stop()
 
 
-@pytest.fixture(scope="session")
-def _made() -> dict[type[Client], Client]:
-    return {}
-
-
 @pytest.fixture
-def client(request: pytest.FixtureRequest, scratch: Path, _made: dict[type[Client], Client]) -> Client:
-    kind = request.param
-    if kind not in _made:
-        _made[kind] = kind(scratch / kind.name)
-    _made[kind].check()
-    return _made[kind]
+def client(request: pytest.FixtureRequest, scratch: Path) -> Client:
+    """Each client in turn; skips where this machine lacks it."""
+    client = request.param(scratch / request.param.name)
+    client.check()
+    return client
 
 
 @pytest.fixture
 def openssh(scratch: Path) -> OpenSsh:
-    """For what only one client needs to show."""
+    """For what only one client needs to show, or can."""
     client = OpenSsh(scratch / "openssh")
     client.check()
     return client
+
+
+@pytest.fixture
+def rust(scratch: Path) -> Rust:
+    client = Rust(scratch / "rust")
+    client.check()
+    return client
+
+
+@pytest.fixture
+def everyone(scratch: Path) -> list[Client]:
+    """All clients that this machine has."""
+    found: list[Client] = []
+    for kind in CLIENTS:
+        client = kind(scratch / kind.name)
+        with suppress(pytest.skip.Exception):
+            client.check()
+            found.append(client)
+    return found
 
 
 @pytest.fixture

@@ -74,11 +74,9 @@ def test_asyncssh_learns_the_other_host_keys(
     assert [key.get_fingerprint() for key in retained] == [host_keys["ed25519"].fingerprint]
 
 
-def test_russh_lets_the_host_keys_be_proven(servers: Servers, scratch: Path, user_key: Key) -> None:
-    client = Rust(scratch / "rust")
-    client.check()
+def test_russh_lets_the_host_keys_be_proven(rust: Rust, servers: Servers, user_key: Key) -> None:
     _, server = servers.get()
-    seen = client.see(server, Job("greet 0", key=user_key), *client.switch("prove"))
+    seen = rust.see(server, Job("greet 0", key=user_key), *rust.switch("prove"))
     assert sorted(seen["proven_host_keys"]) == sorted(key.fingerprint for key in server.host_keys)
 
 
@@ -183,26 +181,14 @@ def test_openssh_keepalives_are_answered(openssh: OpenSsh, servers: Servers, hou
             gate.open()
 
 
-def test_clients_answer_keepalives(servers: Servers, house: House, scratch: Path, user_key: Key) -> None:
+def test_clients_answer_keepalives(everyone: list[Client], servers: Servers, house: House, user_key: Key) -> None:
     """The daemon asks each second and cuts off who owes it more than one answer."""
-    from conftest import CLIENTS
-
-    clients = []
-    for kind in CLIENTS:
-        client = kind(scratch / kind.name)
-        try:
-            client.check()
-        except pytest.skip.Exception:
-            continue
-        clients.append(client)
-    jobs = [Job("last 3.5", key=user_key) for _ in clients]
+    jobs = [Job("last 3.5", key=user_key) for _ in everyone]
     for job in jobs:
         house.keepalive[job.user] = 1
-    with ThreadPoolExecutor(len(clients)) as pool:
-        outcomes = list(pool.map(lambda client, job: servers.run(client, job), clients, jobs))
-    assert {client.name: outcome.status for client, (outcome, _) in zip(clients, outcomes)} == {
-        client.name: 0 for client in clients
-    }
+    with ThreadPoolExecutor(len(everyone)) as pool:
+        outcomes = [outcome for outcome, _ in pool.map(servers.run, everyone, jobs)]
+    assert [(client, outcome.status) for client, outcome in zip(everyone, outcomes)] == [(client, 0) for client in everyone]
     # One of them tells that it really was asked.
-    log = next(outcome.log for client, (outcome, _) in zip(clients, outcomes) if isinstance(client, OpenSsh))
+    log = next(outcome.log for client, outcome in zip(everyone, outcomes) if isinstance(client, OpenSsh))
     assert log.count("client_input_global_request: rtype keepalive@openssh.com want_reply 1") >= 2, log

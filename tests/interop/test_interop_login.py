@@ -16,12 +16,6 @@ from kit.servers import Servers
 BULK = 20 << 20
 
 
-@pytest.mark.timeout(900)  # the first of the built clients is compiled here
-def test_client_is_there(client: Client) -> None:
-    """Skips with a reason where it cannot be."""
-    assert client.work.is_dir()
-
-
 def test_password_and_exec(client: Client, servers: Servers, house: House) -> None:
     job = Job("greet 7")
     outcome, _ = servers.run(client, job)

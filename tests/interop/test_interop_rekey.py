@@ -17,8 +17,9 @@ from kit.openssh import OpenSsh, held
 from kit.servers import MIB, Servers
 
 SIZE = 9 * MIB
-# What is on the way already, at most a window of 2 MiB, still comes under the old keys.
-LEAST = SIZE // (3 * MIB)
+# Who sends can change keys at each MiB exactly. Who receives can only ask: what is on the way already, in windows (plink's
+# has no end) and in the kernel's buffers, still comes under the old keys. The first exchange counts too.
+EXACT, SOME = SIZE // MIB, 2
 
 FLOWS = ("down", "up", "both")
 
@@ -42,7 +43,8 @@ def test_rekey_by_daemon(client: Client, flow: str, servers: Servers, user_key: 
     outcome, _ = servers.run(client, job_of(flow, user_key), rekey=MIB)
     assert_whole(flow, outcome)
     # dbclient does not tell; that data came through shows that it answered, as the daemon sends none before.
-    assert outcome.key_exchanges is None or outcome.key_exchanges > LEAST, outcome.log
+    least = SOME if flow == "up" else EXACT
+    assert outcome.key_exchanges is None or outcome.key_exchanges >= least, outcome.log
 
 
 @pytest.mark.parametrize("flow", FLOWS)
@@ -53,7 +55,7 @@ def test_rekey_by_client(client: Client, flow: str, servers: Servers, user_key: 
         pytest.skip(f"{client.name} counts only what it sends")
     outcome, _ = servers.run(client, job_of(flow, user_key, rekey=MIB))
     assert_whole(flow, outcome)
-    assert outcome.key_exchanges is not None and outcome.key_exchanges > LEAST, outcome.log
+    assert outcome.key_exchanges is not None and outcome.key_exchanges >= SOME, outcome.log
 
 
 def test_rekey_by_both(client: Client, servers: Servers, user_key: Key) -> None:
@@ -62,7 +64,7 @@ def test_rekey_by_both(client: Client, servers: Servers, user_key: Key) -> None:
         pytest.skip(f"{client.name} cannot be told when to rekey")
     outcome, _ = servers.run(client, job_of("both", user_key, rekey=MIB), rekey=MIB)
     assert_whole("both", outcome)
-    assert outcome.key_exchanges is not None and outcome.key_exchanges > LEAST, outcome.log
+    assert outcome.key_exchanges is not None and outcome.key_exchanges >= EXACT, outcome.log
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_rekey_with_other_ciphers(
     algorithms = Algorithms(kex="curve25519-sha256", cipher=cipher, mac=mac, compression=compression)
     outcome, _ = servers.run(openssh, job_of("both", user_key, algorithms=algorithms, rekey=MIB), rekey=MIB)
     assert_whole("both", outcome)
-    assert outcome.key_exchanges is not None and outcome.key_exchanges > LEAST, outcome.log
+    assert outcome.key_exchanges is not None and outcome.key_exchanges >= EXACT, outcome.log
 
 
 def test_rekey_while_the_policy_reads_nothing(openssh: OpenSsh, servers: Servers, house: House, user_key: Key) -> None:
