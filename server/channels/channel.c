@@ -13,10 +13,14 @@
 
 /* ---- life */
 
+/* What is shared out leaves the least window for each one that may still come, as far as a quarter
+ * of the whole goes. */
 static uint32_t window_for_next(const struct channels *channels)
 {
-    uint32_t left =
-        channels->windows < WINDOWS_MAX_BYTES ? WINDOWS_MAX_BYTES - channels->windows : 0;
+    uint64_t reserve = (uint64_t)channels->settings.max_channels * WINDOW_MIN_BYTES;
+    uint32_t shared = WINDOWS_MAX_BYTES -
+                      (uint32_t)(reserve < WINDOWS_MAX_BYTES / 4 ? reserve : WINDOWS_MAX_BYTES / 4);
+    uint32_t left = channels->windows < shared ? shared - channels->windows : 0;
     uint32_t window = channels->settings.window_bytes;
 
     if (window > left / 4)

@@ -39,7 +39,7 @@ enum { /* RFC 4254 section 5.1 */
 /* What one connection may make us hold for all its channels: windows shrink as channels multiply.
  */
 #define WINDOWS_MAX_BYTES (16u * 1024 * 1024)
-#define WINDOW_MIN_BYTES  (8u * 1024)
+#define WINDOW_MIN_BYTES  (4u * 1024) /* so that 1,000 channels are within it */
 
 enum channel_state {
     CHANNEL_OPENING, /* the policy is asked */

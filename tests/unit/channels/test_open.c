@@ -200,7 +200,7 @@ static void windows_shrink_as_channels_multiply(void **state)
         sum += (uint32_t)message.rest.data[8] << 24 | (uint32_t)message.rest.data[9] << 16 |
                (uint32_t)message.rest.data[10] << 8 | message.rest.data[11];
     }
-    assert_true(sum <= 24 * 1024 * 1024); /* 16 MiB, and 8 KiB for each of 1,000 */
+    assert_true(sum <= 16 * 1024 * 1024);
 }
 
 static void no_more_sessions_is_kept(void **state)
