@@ -59,9 +59,9 @@ class Books:
         daemon.board.wait(ended, f"all but {living} connections closed")
         assert self.count("closed") == self.count("connection") - living
 
-    def balance(self, added: int = 0, slack_kib: int = SLACK_KIB) -> None:
-        """Nothing is left of what came since, but `added` connections with a descriptor each."""
-        wanted = self.fds + added
+    def balance(self, added: int = 0, slack_kib: int = SLACK_KIB, links: int = 0) -> None:
+        """Nothing is left of what came since, but `added` connections, and `links` to the policy, with a descriptor each."""
+        wanted = self.fds + added + links
         self.balance_connections(self.living + added)
         poll(lambda: descriptors(self.daemon.pid) == wanted, f"{wanted} descriptors (there are {descriptors(self.daemon.pid)})")
         self.check_growth(slack_kib, "after the batch")
