@@ -28,8 +28,7 @@ class DecisionLog:
             self._read += 1
             if found := ID.search(line):
                 self._by_id[found.group()].append(line)
-            if " event=decision " in line:
-                fields = parse_line(line)
+            if " event=decision " in line and (fields := parse_line(line)).get("event") == "decision":
                 self.ends[fields["rpc"], fields["outcome"]] += 1
 
     def lines(self, connection: str) -> list[str]:
@@ -39,7 +38,9 @@ class DecisionLog:
 
     def events(self, connection: str, event: str, **fields: str) -> list[dict[str, str]]:
         parsed = [parse_line(line) for line in self.lines(connection) if f" event={event} " in f"{line} "]
-        return [line for line in parsed if all(line.get(k) == v for k, v in fields.items())]
+        # The text may stand in somebody's words: only the field counts.
+        wanted = {"event": event, **fields}
+        return [line for line in parsed if all(line.get(k) == v for k, v in wanted.items())]
 
     def wait(self, connection: str, event: str, timeout: float = PATIENCE_S, **fields: str) -> list[dict[str, str]]:
         """All such lines, once there is one."""
