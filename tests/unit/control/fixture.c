@@ -12,6 +12,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#if defined(__SANITIZE_ADDRESS__)
+/* c-ares 1.18 keeps a copy of each name that was resolved. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libcares";
+}
+#endif
+
 #if defined(__SANITIZE_THREAD__)
 /* gRPC is not instrumented. */
 const char *__tsan_default_options(void);
