@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import importlib
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = Path("parley/policy/v1")
+SHARED = "E2E_CONTRACT_DIR"  # the directory, for the processes that we start: a killed one could not remove its own
 
 
 def _generate(out: Path) -> None:
@@ -29,9 +31,12 @@ def _generate(out: Path) -> None:
 
 
 def _load() -> dict[str, object]:
-    out = Path(tempfile.mkdtemp(prefix="parley-proto-"))
-    atexit.register(shutil.rmtree, out, ignore_errors=True)
-    _generate(out)
+    out = Path(os.environ.get(SHARED, ""))
+    if SHARED not in os.environ or not out.is_dir():
+        out = Path(tempfile.mkdtemp(prefix="parley-proto-"))
+        atexit.register(shutil.rmtree, out, ignore_errors=True)
+        _generate(out)
+        os.environ[SHARED] = str(out)
     sys.path.insert(0, str(out))
     for name in [name for name in sys.modules if name == "parley" or name.startswith("parley.")]:
         del sys.modules[name]
