@@ -1,5 +1,6 @@
 """The examples do what they say; test_with_daemon.py plays two of them through a real daemon."""
 
+import asyncio
 import importlib.util
 import json
 from pathlib import Path
@@ -24,12 +25,20 @@ def example(name):
 def play(policy, *data, **start):
     """Open a session, send the data and EOF; what came back and the exit status."""
 
-    async def scenario(daemon):
-        stream = await daemon.open(**start)
+    async def send(stream):
         for payload in data:
             await stream.data(payload)
         await stream.eof()
-        return await stream.rest()
+
+    async def scenario(daemon):
+        stream = await daemon.open(**start)
+        # Side by side: a session may end without reading, and then gRPC's Python client waits, in a write, for us to
+        # read what came before.
+        sending = asyncio.ensure_future(send(stream))
+        result = await stream.rest()
+        sending.cancel()
+        await asyncio.wait({sending})
+        return result
 
     out, err, others = run(policy, scenario)
     assert others[-1].WhichOneof("action") == "exit_status"
