@@ -137,8 +137,13 @@ def test_outage(setup: Setup, outage: str) -> None:
     fail(setup.proxy)
     assert not any(try_many(setup.port, 12)), setup.daemon.log[-4000:]
     session.type()
-    ends = setup.new_outcomes(before)
-    assert ends.get("unavailable", 0) + ends.get("expired", 0) >= 12 and not ends.get("absent"), ends
+
+    def refused() -> bool:
+        ends = setup.new_outcomes(before)
+        assert not ends.get("absent"), ends
+        return ends.get("unavailable", 0) + ends.get("expired", 0) >= 12
+
+    setup.daemon.board.wait(refused, "as many decisions without an answer as clients")
     for line in setup.daemon.events("decision"):
         assert line["outcome"] == "answered" or line["reason"], line
     began = time.monotonic()
@@ -151,7 +156,7 @@ def test_outage(setup: Setup, outage: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("outage", ["refuse", "hang-then-restart"])
+@pytest.mark.parametrize(("setup", "outage"), [("unix", "refuse"), ("tcp", "hang-then-restart")], indirect=["setup"])
 def test_long_outage(setup: Setup, outage: str) -> None:
     """So long that the pauses between attempts to connect have grown as far as they do."""
     fail, mend = OUTAGES[outage]
