@@ -6,7 +6,6 @@ import os
 import socket
 import struct
 from dataclasses import dataclass
-from typing import Callable
 
 from harness import wire
 from harness.rawclient import RawClient
@@ -126,10 +125,6 @@ class FaultClient(RawClient):
 
     # ---- broken packets
 
-    def write_plain_packet(self, length: int, rest: bytes) -> None:
-        """A packet whose length field says what it likes; under keys it is not encrypted, as its receiver finds out last."""
-        self.write(u32(length) + rest)
-
     def seal_body(self, body: bytes, length: int | None = None) -> bytes:
         """An encrypted packet around any body: padding length, payload and padding as given."""
         field = u32(len(body) if length is None else length)
@@ -178,11 +173,10 @@ class TrickleClient(FaultClient):
 class Bystander:
     """An honest client beside the misbehaving ones: its keystrokes must come back whatever they do."""
 
-    def __init__(self, port: int, rounds: Callable[[], object] | None = None) -> None:
+    def __init__(self, port: int) -> None:
         self.client = RawClient(port).login("bystander")
         self.channel = self.client.execute("cat")
         self._count = 0
-        self._rounds = rounds
         self.type(3)
 
     def type(self, keys: int = 1) -> None:
