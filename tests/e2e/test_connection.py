@@ -11,7 +11,6 @@ import pytest
 
 from harness.answers import open_house, password_house, say, wait_close
 from harness.clients import OpenSsh
-from harness.contract import pb
 from harness.daemon import Daemon
 from harness.policy import Policy, hang
 from harness.rawclient import RawClient
