@@ -228,14 +228,20 @@ static void put_field(struct line *line, const struct log_field *field)
 
 static void put_time(struct line *line)
 {
+    /* The calendar is asked once a second, not for each line. */
+    static _Thread_local char text[40];
+    static _Thread_local size_t len;
+    static _Thread_local time_t second;
     struct timespec now;
-    struct tm utc;
-    char text[40];
-    size_t len;
 
     clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &utc);
-    len = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &utc);
+    if (len == 0 || now.tv_sec != second) {
+        struct tm utc;
+
+        second = now.tv_sec;
+        gmtime_r(&second, &utc);
+        len = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &utc);
+    }
     snprintf(text + len, sizeof(text) - len, ".%03ldZ", now.tv_nsec / 1000000);
     if (log_format == LOG_JSON) {
         struct log_field field = log_str("time", text);
@@ -250,9 +256,10 @@ static void put_time(struct line *line)
 void log_write(enum log_level level, const char *id, const char *event,
                const struct log_field *fields)
 {
-    struct line line = {.len = 0};
+    struct line line; /* not zeroed: 4 KiB a line */
     struct log_field fixed[] = {log_str("level", level_names[level]), log_str("event", event)};
 
+    line.len = 0;
     if (log_format == LOG_JSON) {
         struct log_field conn = log_str("connection", id ? id : "-");
 
