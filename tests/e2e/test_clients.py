@@ -67,6 +67,30 @@ def test_asyncssh_wrong_password(policy: Policy, daemon: Daemon) -> None:
         with_asyncssh(daemon, lambda connection: connection.run("x"), password="no")
 
 
+def test_asyncssh_changes_an_expired_password(policy: Policy, daemon: Daemon) -> None:
+    """RFC 4252 section 8: the first new one is not good enough, the second is."""
+    offered = iter(["short", "long enough"])
+    prompts: list[str] = []
+
+    class Client(asyncssh.SSHClient):
+        def password_change_requested(self, prompt: str, lang: str) -> tuple[str, str]:
+            prompts.append(prompt)
+            return "wonderland", next(offered)
+
+    def change(request: Any, context: Any) -> Any:
+        if len(request.new_password) < 8:
+            return pb.PasswordAnswer(change_required=pb.PasswordChange(prompt="too short"))
+        return pb.PasswordAnswer(allow=pb.Allow())
+
+    password_house(policy)
+    policy.on.ValidatePassword = lambda request, context: pb.PasswordAnswer(change_required=pb.PasswordChange(prompt="expired"))
+    policy.on.ChangePassword = change
+    result = with_asyncssh(daemon, lambda connection: connection.run("x"), password="wonderland", client_factory=Client)
+    assert result.exit_status == 0 and prompts == ["expired", "too short"]
+    asked = policy.requests("ChangePassword")
+    assert [(ask.old_password, ask.new_password) for ask in asked] == [("wonderland", "short"), ("wonderland", "long enough")]
+
+
 def test_asyncssh_key(policy: Policy, daemon: Daemon, user_key: Key) -> None:
     key_house(policy, user_key.blob)
     result = with_asyncssh(daemon, lambda connection: connection.run("x"), client_keys=[str(user_key.path)])
