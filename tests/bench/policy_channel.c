@@ -7,6 +7,8 @@
 #include <string.h>
 
 #define ARMED 64
+/* The daemon's windows are fixed at 64 KiB a step, except within one message: larger ones cost
+ * fewer switches. */
 #define CHUNK (256 * 1024)
 
 enum program { PROGRAM_NONE, PROGRAM_SOURCE, PROGRAM_SINK, PROGRAM_ECHO };
