@@ -119,14 +119,14 @@ def pinging(monkeypatch: pytest.MonkeyPatch) -> type[PingingConnection]:
 def test_ping(pinging: type[PingingConnection], rekey: int, servers: Servers, scratch: Path, user_key: Key) -> None:
     """Every ping comes back whole and in order, also with data and key exchanges between."""
     _, server = servers.get(rekey=rekey)
-    client, job = AsyncSsh(scratch / "asyncssh"), Job("echo", key=user_key)
+    client, job = AsyncSsh(scratch / "asyncssh"), Job(key=user_key)
     pings = [bytes([number]) * size for number, size in enumerate((0, 1, 7, 1000, 30_000) * 20)]
     data = bytes(100_000)
 
     async def connect() -> list[bytes]:
         async with asyncssh.connect("127.0.0.1", server.port, **client.options(server, job)) as conn:
             conn.pongs = asyncio.Queue()
-            process = await conn.create_process("echo", encoding=None)
+            process = await conn.create_process(f"echo {len(pings) * len(data)}", encoding=None)
             pongs = []
             for ping in pings:
                 conn.send_packet(MSG_PING, String(ping))

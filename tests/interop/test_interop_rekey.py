@@ -26,8 +26,10 @@ FLOWS = ("down", "up", "both")
 
 def job_of(flow: str, key: Key, **more: object) -> Job:
     if flow == "down":
-        return Job(f"source {SIZE}", key=key, **more)
-    return Job("sink" if flow == "up" else "echo", key=key, stdin=pattern(SIZE), **more)
+        return Job(f"source {SIZE}", key=key, linger=True, **more)
+    if flow == "up":
+        return Job("sink", key=key, stdin=pattern(SIZE), **more)
+    return Job(f"echo {SIZE}", key=key, stdin=pattern(SIZE), linger=True, **more)
 
 
 def assert_whole(flow: str, outcome: Outcome) -> None:
@@ -109,7 +111,7 @@ def test_rekey_with_many_channels(servers: Servers, scratch: Path, user_key: Key
     sizes = [MIB + number for number in range(8)]
 
     async def echo(conn: asyncssh.SSHClientConnection, size: int) -> bool:
-        result = await conn.run("echo", input=pattern(size), encoding=None, check=True)
+        result = await conn.run(f"echo {size}", input=pattern(size), encoding=None, check=True)
         return result.stdout == pattern(size)
 
     async def connect() -> list[bool]:

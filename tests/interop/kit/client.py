@@ -84,6 +84,7 @@ class Job:
     signature: str = ""  # how an RSA key signs, if the client can be told
     stdin: bytes = b""
     pty: bool = False
+    linger: bool = False  # the client may wait for the program's eof before it sends its own
     algorithms: Algorithms = Algorithms()
     rekey: int = 0
     globals: int = 0

@@ -90,7 +90,7 @@ class House:
         data = pattern(int(size))
         for start in range(0, len(data), CHUNK):
             await channel.write(data[start : start + CHUNK])
-        await channel.exit(0)
+        await self._part(channel)
 
     async def _run_sink(self, channel: ChannelStream) -> None:
         """Tells what came."""
@@ -106,10 +106,19 @@ class House:
         await self.gates[name].passed()
         await self._run_sink(channel)
 
-    async def _run_echo(self, channel: ChannelStream) -> None:
-        """Everything back, in both directions at once."""
-        while data := await channel.read_data():
+    async def _run_echo(self, channel: ChannelStream, size: str) -> None:
+        """So many bytes back, in both directions at once."""
+        left = int(size)
+        while left > 0 and (data := await channel.read_data()):
             await channel.write(data)
+            left -= len(data)
+        await self._part(channel)
+
+    async def _part(self, channel: ChannelStream) -> None:
+        """The client's own eof, often long here, comes before the end."""
+        await channel.eof()
+        while await channel.read_data():
+            pass
         await channel.exit(0)
 
     async def _run_hold(self, channel: ChannelStream, name: str) -> None:

@@ -195,7 +195,7 @@ class Paramiko(Client):
 
         def send() -> None:
             channel.sendall(job.stdin)
-            if not job.pty:
+            if not job.pty and not job.linger:
                 channel.shutdown_write()
 
         def receive_errors() -> None:
@@ -207,6 +207,10 @@ class Paramiko(Client):
             helper.start()
         while data := channel.recv(READ):
             out.take(data)
+        # A CLOSE that comes amid a rekey of its own hangs paramiko: the thread that is to answer it waits for the keys,
+        # which the same thread is to receive. So the daemon must not close before this.
+        if job.linger:
+            channel.shutdown_write()
         end = time.monotonic() + JOB_S
         for helper in helpers:
             helper.join(max(0.0, end - time.monotonic()))

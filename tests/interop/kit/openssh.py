@@ -85,7 +85,6 @@ class OpenSsh(CommandClient):
         return log.count("SSH2_MSG_NEWKEYS received")
 
 
-
 @contextmanager
 def held(client: OpenSsh, server: Server, job: Job) -> Iterator[Path]:
     """The job in the background while the test looks; the file of its log. Its program must end well afterwards."""
