@@ -6,6 +6,8 @@
 #include <stdlib.h>
 
 #define MESSAGE_COST   64 /* of one in a queue, beside its bytes */
+/* A policy that goes on sending after the channel is gone does not hear that it is. */
+#define DISCARD_MAX    (1024 * 1024)
 /* An asker that ignores back-pressure loses its stream, not our memory. */
 #define OVERRUN_FACTOR 4
 /* The SSH window is opened again from the loop, which is not woken for less, unless nothing more is
@@ -244,13 +246,30 @@ static void start_receive(struct stream *stream, bool wanted)
         on_received(&stream->receive_tag, false);
 }
 
+/* With the lock held: keeps what has come for the loop, or says that it is to be dropped. */
+static grpc_byte_buffer *keep_or_drop(struct stream *stream, grpc_byte_buffer *buffer)
+{
+    struct stream_message *message;
+
+    stream->any_received = true;
+    if (stream->discard) {
+        stream->discarded += grpc_byte_buffer_length(buffer);
+        return buffer;
+    }
+    message = xcalloc(1, sizeof(*message));
+    message->buffer = buffer;
+    message->bytes = grpc_byte_buffer_length(buffer);
+    push(&stream->in, message);
+    return NULL;
+}
+
 static void on_received(struct tag *tag, bool ok)
 {
     struct stream *stream = CONTAINER(tag, struct stream, receive_tag);
     grpc_byte_buffer *buffer, *dropped = NULL;
     enum send_step step = SEND_NOTHING;
     uint32_t flags = 0;
-    bool wake, last, more;
+    bool wake, last, more, deaf;
 
     pthread_mutex_lock(&stream->lock);
     buffer = stream->received;
@@ -263,24 +282,18 @@ static void on_received(struct tag *tag, bool ok)
         dropped = buffer;
         wake = stream->status_in; /* else the status follows, and wakes */
     } else {
-        stream->any_received = true;
-        wake = false;
-        if (stream->discard) {
-            dropped = buffer;
-        } else {
-            struct stream_message *message = xcalloc(1, sizeof(*message));
-
-            message->buffer = buffer;
-            message->bytes = grpc_byte_buffer_length(buffer);
-            push(&stream->in, message);
-            wake = stream->starved;
-        }
+        dropped = keep_or_drop(stream, buffer);
+        wake = dropped == NULL && stream->starved;
     }
     more = next_receive(stream);
     last = tag_back(stream);
+    deaf = stream->discarded > DISCARD_MAX;
     unlock_and_wake(stream, wake, last);
     if (dropped != NULL)
         grpc_byte_buffer_destroy(dropped);
+    /* Unless it was the last, a tag is out that comes back here: the stream is still there. */
+    if (deaf && !last)
+        grpc_call_cancel(stream->live.call, NULL);
     start_receive(stream, more);
     start_send(stream, step, flags);
 }
@@ -297,7 +310,9 @@ struct stream_message *pump_take(struct stream *stream, bool yield)
         wake = stream->in.count > 0 || (stream->status_in && stream->received_end);
         wake = wake && must_wake(stream);
     }
-    if (is_low(stream, &stream->in))
+    /* A narrow stream holds one message in all: the next is asked for when this one is done with.
+     */
+    if (stream->queue_messages == 1 ? message == NULL : is_low(stream, &stream->in))
         more = next_receive(stream);
     pthread_mutex_unlock(&stream->lock);
     start_receive(stream, more);

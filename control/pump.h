@@ -57,6 +57,7 @@ struct stream {
     bool blocked;      /* the asker was told to stop and waits for writable() */
     bool starved;      /* the asker has found no message and waits for readable() */
     bool discard;      /* the asker is gone: inbound messages are dropped */
+    size_t discarded;  /* bytes of them */
     struct stream_queue out, in;
     size_t taken;             /* payload bytes whose send has completed */
     size_t in_flight_payload; /* of the send that is out */

@@ -316,6 +316,10 @@ const ProtobufCMessage *stream_next(struct stream *stream)
         message = decode(stream, wire, &why);
     else
         why = xstrdup("compressed, which was not offered");
+    if (stream->current_copy != NULL) { /* one of the two is enough */
+        grpc_byte_buffer_destroy(stream->current->buffer);
+        stream->current->buffer = NULL;
+    }
     if (message == NULL) {
         fail(stream, UNAVAILABLE, xasprintf("malformed message: %s", why));
         free(why);
