@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Soak: many logins and many sessions, and what they leave behind in memory and descriptors.
 
-    soak.py [--logins 50000] [--sessions 10000] [--clients 4]      (PARLEYD: the daemon, built for release)
+    soak.py [--logins 50000] [--sessions 10000] [--clients 16]      (PARLEYD: the daemon, built for release)
 
 A login is a connection of its own: keys, password, AuthCompleted, end. Every second one is refused first, every eighth is cut
 off without a word. Sessions run a program over a Channel stream, 50 to a connection. Figures are taken after a warm-up, so that
@@ -173,7 +173,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--logins", type=int, default=50_000)
     parser.add_argument("--sessions", type=int, default=10_000)
-    parser.add_argument("--clients", type=int, default=4, help="clients at the same time")
+    parser.add_argument("--clients", type=int, default=16, help="at the same time: a refused login takes its time")
     args = parser.parse_args()
     print(f"{program()}; this program may use {resource.getrlimit(resource.RLIMIT_NOFILE)[0]} descriptors", flush=True)
     soak(args.logins, args.sessions, args.clients, lambda line: print(line, flush=True))
