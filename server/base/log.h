@@ -13,8 +13,9 @@
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 enum log_format { LOG_TEXT, LOG_JSON };
 
-#define LOG_VALUE_MAX 1024 /* bytes of one value in the line, escapes included, before it is cut   \
-                            */
+#define LOG_VALUE_MAX                                                                              \
+    1024 /* bytes of one value in the line, escapes included, before it is cut                     \
+          */
 
 void log_setup(enum log_format format, enum log_level level); /* before the first thread starts */
 void log_set_level(enum log_level level);                     /* any time, any thread */

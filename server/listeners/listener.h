@@ -30,8 +30,8 @@ bool listener_bind(struct listener_ports *ports, const char *text, size_t worker
 /* Closes what no listener has taken. */
 void listener_ports_clear(struct listener_ports *ports);
 
-/* A connection, non-blocking and close-on-exec; the callee owns the descriptor. On the loop; not the place to
- * free the listener. */
+/* A connection, non-blocking and close-on-exec; the callee owns the descriptor. On the loop; not
+ * the place to free the listener. */
 typedef void listener_accept_fn(void *owner, int fd, const struct address *peer,
                                 const struct address *local);
 
