@@ -103,7 +103,7 @@ class BuiltClient(Client):
             if not out.exists():
                 fetched = self.do(*self.fetch)
                 if fetched.returncode != 0:
-                    pytest.skip(f"the packages of {self.name} cannot be fetched: {fetched.stderr.strip()[-300:]}")
+                    pytest.skip(f"the packages of {self.name} cannot be fetched: {fetched.stderr.strip()[:300]}")
                 self.build(out)
         return out
 
