@@ -208,9 +208,10 @@ def test_reset_at_every_stage_of_a_login(setup: Setup) -> None:
     took = seconds_to_login(setup.port, time.monotonic())
     assert took <= BACK_S, took
     assert outcomes[True] and outcomes[False] > len(points) // 2, (outcomes, sizes)
-    for line in setup.daemon.events("login"):
+    for line in setup.daemon.events("login"):  # those that stayed until AuthCompleted
         asked = {each["rpc"] for each in setup.log.events(line["id"], "decision", outcome="answered")}
-        assert {"ConnectionMade", "BeginAuth", "ValidatePassword"} <= asked, asked
+        # All that this policy has: ConnectionMade and AuthCompleted are absent, which allows.
+        assert {"BeginAuth", "ValidatePassword"} <= asked, "\n".join(setup.log.lines(line["id"]))
 
 
 # ---- HTTP/2 frames that no policy sends
