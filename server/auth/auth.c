@@ -13,9 +13,9 @@
 
 const struct auth_method auth_methods[] = {
     {"publickey", "publickey-hostbound-v00@openssh.com", POLICY__AUTH_METHOD__AUTH_METHOD_PUBLICKEY,
-     RPC_PUBLIC_KEY_AUTH_SUPPORTED, publickey_run},
+     RPC_PUBLIC_KEY_AUTH_SUPPORTED, publickey_run, NULL},
     {"password", NULL, POLICY__AUTH_METHOD__AUTH_METHOD_PASSWORD, RPC_PASSWORD_AUTH_SUPPORTED,
-     password_run},
+     password_run, NULL},
 };
 const size_t auth_methods_count = sizeof(auth_methods) / sizeof(auth_methods[0]);
 
@@ -45,6 +45,8 @@ static void request_clear(struct auth_request *request)
     buf_clear(&request->name);
     buf_clear_secret(&request->rest);
     public_key_free(&request->key);
+    if (request->dialogue != NULL)
+        request->dialogue_free(request->dialogue);
     *request = (struct auth_request){0};
 }
 
@@ -60,13 +62,24 @@ void auth_fault(struct auth *auth, uint32_t code, const char *reason)
 
 /* The lane is not resumed from within its own run(): a request that ended at once is found there.
  */
-void auth_request_end(struct auth *auth)
+static void leave_lane(struct auth *auth)
 {
-    request_clear(&auth->request);
     if (auth->running)
         auth->running = false;
     else
         lane_resume(&auth->lane);
+}
+
+void auth_request_end(struct auth *auth)
+{
+    request_clear(&auth->request);
+    leave_lane(auth);
+}
+
+void auth_wait_for_client(struct auth *auth)
+{
+    auth->dialogue_open = true;
+    leave_lane(auth);
 }
 
 /* ---- USERAUTH_REQUEST */
@@ -119,6 +132,10 @@ static bool parse_request(struct auth *auth, struct bytes message)
 
 static void recv_userauth_request(struct auth *auth, struct bytes message)
 {
+    if (auth->dialogue_open) {
+        auth->dialogue_open = false;
+        request_clear(&auth->request);
+    }
     if (++auth->requests > auth->settings.max_requests) {
         auth_fault(auth, DISCONNECT_NO_MORE_AUTH_METHODS, "Too many authentication requests");
         return;
@@ -131,22 +148,28 @@ static void recv_userauth_request(struct auth *auth, struct bytes message)
         auth_begin(auth);
 }
 
+static void recv_dialogue(struct auth *auth, uint8_t type, struct bytes message)
+{
+    auth->dialogue_open = false;
+    auth->request.method->message(auth, type, message);
+}
+
 static enum lane_step on_lane(void *owner, uint8_t type, struct bytes message)
 {
     struct auth *auth = owner;
+    bool waits;
 
-    (void)type;
     if (auth->state != AUTH_SERVICE)
         return LANE_DONE; /* success came first: later requests are ignored (RFC 4252 section 5.1)
                            */
     auth->running = true;
-    recv_userauth_request(auth, message);
-    if (auth->running && auth->state == AUTH_SERVICE && auth->asking != NULL) {
-        auth->running = false;
-        return LANE_WAIT;
-    }
+    if (type == MSG_USERAUTH_REQUEST)
+        recv_userauth_request(auth, message);
+    else
+        recv_dialogue(auth, type, message);
+    waits = auth->running && auth->state == AUTH_SERVICE;
     auth->running = false;
-    return LANE_DONE;
+    return waits ? LANE_WAIT : LANE_DONE;
 }
 
 static void on_lane_pressure(void *owner, bool full)
@@ -234,6 +257,12 @@ bool auth_message(struct auth *auth, uint8_t type, struct bytes message)
 {
     if (type == MSG_SERVICE_REQUEST) {
         recv_service_request(auth, message);
+        return true;
+    }
+    /* An answer to a question that has not been asked is none. */
+    if (type >= MSG_USERAUTH_DIALOGUE_FIRST && type <= MSG_USERAUTH_DIALOGUE_LAST &&
+        auth->state == AUTH_SERVICE && auth->dialogue_open && lane_is_idle(&auth->lane)) {
+        lane_push(&auth->lane, type, message);
         return true;
     }
     if (type != MSG_USERAUTH_REQUEST)

@@ -15,6 +15,8 @@ enum { /* RFC 4250 section 4.1.2 */
        MSG_USERAUTH_BANNER = 53,
        MSG_USERAUTH_PK_OK = 60,
        MSG_USERAUTH_PASSWD_CHANGEREQ = 60,
+    MSG_USERAUTH_DIALOGUE_FIRST = 61, /* a method's own messages from the client */
+    MSG_USERAUTH_DIALOGUE_LAST = 79,
 };
 
 enum { /* RFC 4253 section 11.1 */
@@ -46,6 +48,9 @@ struct auth_request {
     struct buf rest;        /* what follows the method name; zeroed when the request ends */
     struct public_key *key; /* publickey: the one offered */
     struct signature_facts facts; /* and what its signature, which verified, said besides */
+    /* A method that talks with the client keeps its state here, freed with the request. */
+    void *dialogue;
+    void (*dialogue_free)(void *dialogue);
 };
 
 struct auth {
@@ -60,6 +65,7 @@ struct auth {
     enum auth_state state;
     struct lane lane;
     bool running;            /* inside the lane: the head began in this call */
+    bool dialogue_open;      /* the request waits for the client's next message, not in the lane */
     struct decision *asking; /* at most one at a time */
     struct auth_request request;
     uint32_t requests, failures;
@@ -95,6 +101,9 @@ struct auth_method {
     /* Handles auth->request.rest. It ends, now or from a later callback, in one of the functions of
      * outcome.c, in auth_fault(), or in auth_request_end() after a reply of its own. */
     void (*run)(struct auth *auth);
+    /* Messages 61 to 79 of the client while auth_wait_for_client() holds; ends as run() does. NULL:
+     * the method has no dialogue. */
+    void (*message)(struct auth *auth, uint8_t type, struct bytes message);
 };
 
 extern const struct auth_method auth_methods[];
@@ -113,6 +122,9 @@ void auth_note_support(struct auth *auth, const struct auth_method *method, enum
 void auth_dispatch(struct auth *auth); /* the head's user is begun: go on with its method */
 void auth_fault(struct auth *auth, uint32_t code, const char *reason);
 void auth_request_end(struct auth *auth); /* the head has its reply: the lane goes on */
+/* The head has asked the client something: method->message() gets the answer. A new request ends
+ * the dialogue without a reply (RFC 4252 section 5.1). */
+void auth_wait_for_client(struct auth *auth);
 
 /* outcome.c: how a request ends */
 void auth_succeed(struct auth *auth, Policy__Factor *factor, const Policy__Allow *allow);
