@@ -157,4 +157,53 @@ struct signature_facts {
 bool public_key_verify(const struct public_key *key, struct bytes algorithm, struct bytes signature,
                        struct bytes data, struct signature_facts *facts);
 
+/* ---- OpenSSH certificates (PROTOCOL.certkeys), of users and of hosts */
+
+enum certificate_kind { CERTIFICATE_USER = 1, CERTIFICATE_HOST = 2 };
+
+struct certificate_option {
+    char *name;
+    struct bytes data; /* raw; see certificate_option_text() */
+};
+
+struct certificate_options {
+    struct certificate_option *list;
+    size_t count;
+};
+
+/* Read-only. Bytes are borrowed from `blob`, all texts are clean, no option comes twice. */
+struct certificate {
+    const char *type; /* "ssh-ed25519-cert-v01@openssh.com", ... */
+    enum certificate_kind kind;
+    uint64_t serial;
+    char *key_id;
+    char **principals; /* none: good for nobody */
+    size_t principals_count;
+    uint64_t valid_after, valid_before; /* seconds since 1970; inclusive, exclusive */
+    struct certificate_options critical, extensions;
+    struct public_key *key;           /* what is certified */
+    struct public_key *ca;            /* by whom; never a certificate */
+    struct bytes signature_algorithm; /* of the authority */
+    struct bytes signed_part, signature;
+    struct buf blob;
+};
+
+/* Is the blob's type name a certificate's? */
+bool certificate_is_claimed(struct bytes blob);
+/* Checks shape and bounds only, no signature, no time. NULL with *why (static text) otherwise. */
+struct certificate *certificate_parse(struct bytes blob, const char **why);
+void certificate_free(struct certificate **certificate);
+/* Did the authority sign this, with an algorithm of public_key_algorithms()? */
+bool certificate_verify(const struct certificate *certificate);
+/* The signature algorithm that is meant by the algorithm of a request: "rsa-sha2-512" for
+ * "rsa-sha2-512-cert-v01@openssh.com". NULL: not accepted for this certificate. */
+const char *certificate_allows(const struct certificate *certificate, struct bytes algorithm);
+bool certificate_is_valid_at(const struct certificate *certificate, uint64_t seconds_since_1970);
+/* Is it one of the principals? Byte by byte: there are no patterns and no lists in a name. */
+bool certificate_names(const struct certificate *certificate, struct bytes principal);
+const struct certificate_option *certificate_option(const struct certificate_options *options,
+                                                    const char *name); /* NULL: not there */
+/* The data of force-command and source-address is one string, and nothing after it. */
+bool certificate_option_text(const struct certificate_option *option, struct bytes *text);
+
 #endif

@@ -3,6 +3,7 @@
 #include "fakes/transport_fake.h"
 
 #include "base/alloc.h"
+#include "base/reader.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -49,7 +50,21 @@ bool transport_host_key_sign(struct transport *t, struct bytes blob, struct byte
 
 /* ---- users' keys */
 
-struct public_key *public_key_parse(struct bytes blob)
+/* Within a certificate a key comes as its fields: "ssh-ed25519", "a" is the key "ssh-ed25519:a". */
+static bool parse_fields(struct bytes blob, struct buf *text)
+{
+    struct reader r = reader_of(blob);
+    struct bytes type = reader_string(&r), name = reader_string(&r);
+
+    if (!reader_ok(&r) || type.len == 0 || name.len == 0)
+        return false;
+    buf_put(text, type);
+    buf_put_u8(text, ':');
+    buf_put(text, name);
+    return true;
+}
+
+static struct public_key *parse_text(struct bytes blob)
 {
     const uint8_t *colon = blob.len ? memchr(blob.data, ':', blob.len) : NULL;
     struct public_key *key;
@@ -75,6 +90,15 @@ void public_key_free(struct public_key **where)
     buf_clear(&key->blob);
     free(key->type);
     free(key);
+}
+
+struct public_key *public_key_parse(struct bytes blob)
+{
+    struct buf text = {0};
+    struct public_key *key = parse_text(parse_fields(blob, &text) ? buf_bytes(&text) : blob);
+
+    buf_clear(&text);
+    return key;
 }
 
 const char *public_key_type(const struct public_key *key)
