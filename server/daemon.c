@@ -1,6 +1,7 @@
 #include "daemon.h"
 
 #include "base/alloc.h"
+#include "base/helpers.h"
 #include "control/control.h"
 #include "worker.h"
 
@@ -28,6 +29,11 @@
 #define UNDER_SANITIZER 0
 #endif
 
+/* What blocks is short, or waits for somebody else's server: threads cost little, and one client
+ * holds one at most. */
+#define HELPER_THREADS     16
+#define HELPER_MAX_WAITING 256
+
 static const struct timeval shutdown_wait = {5, 0};
 
 enum daemon_state {
@@ -43,6 +49,7 @@ struct daemon {
     int status;
     struct loop *loop;
     struct control *control;
+    struct helpers *helpers;
     struct listener_ports ports;
     struct worker *workers;
     size_t worker_count;
@@ -258,7 +265,8 @@ static bool serve(struct daemon *daemon)
     for (size_t i = 0; i < daemon->worker_count; i++) {
         daemon->workers[i].owner = daemon;
         daemon->workers[i].drained.deliver = on_drained;
-        if (!worker_start(&daemon->workers[i], daemon->control, &daemon->ports, &error))
+        if (!worker_start(&daemon->workers[i], daemon->control, daemon->helpers, &daemon->ports,
+                          &error))
             return fail(daemon, error);
     }
     log_listening(daemon);
@@ -348,10 +356,12 @@ static bool daemon_init(struct daemon *daemon, const struct config *config, size
         return false;
     if (!transport_global_init())
         return fail(daemon, xstrdup("libssh could not start"));
+    daemon->helpers = helpers_new(HELPER_THREADS, HELPER_MAX_WAITING);
     return make_workers(daemon, workers) && make_control(daemon);
 }
 
-/* control goes before the loops: until then it may hand letters over to them. */
+/* control goes before the loops: until then it may hand letters over to them. No connection is left
+ * by then, so no helper has one to hand over. */
 static void daemon_clear(struct daemon *daemon)
 {
     for (size_t i = 0; i < daemon->worker_count; i++)
@@ -359,6 +369,7 @@ static void daemon_clear(struct daemon *daemon)
     listener_ports_clear(&daemon->ports);
     if (daemon->control != NULL)
         control_free(&daemon->control);
+    helpers_free(&daemon->helpers);
     for (size_t i = 0; i < daemon->worker_count; i++)
         worker_clear(&daemon->workers[i]);
     free(daemon->workers);

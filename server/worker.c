@@ -177,13 +177,14 @@ static struct conn_settings conn_settings_of(const struct config *config)
     return settings;
 }
 
-bool worker_start(struct worker *worker, struct control *control, struct listener_ports *ports,
-                  char **error)
+bool worker_start(struct worker *worker, struct control *control, struct helpers *helpers,
+                  struct listener_ports *ports, char **error)
 {
     struct conn_settings settings = conn_settings_of(worker->config);
     char name[16];
     int failed;
 
+    settings.helpers = helpers;
     worker->conns = conns_new(worker->loop, control, worker->server, &settings);
     worker->drain_check = event_new(loop_events(worker->loop), -1, 0, on_drain_check, worker);
     worker->listeners = xcalloc(ports->count, sizeof(*worker->listeners));

@@ -3,6 +3,7 @@
 #ifndef PARLEY_WORKER_H
 #define PARLEY_WORKER_H
 
+#include "base/helpers.h"
 #include "config/config.h"
 #include "conn/conn.h"
 #include "listeners/listener.h"
@@ -32,8 +33,8 @@ struct worker {
 /* Main thread. Loop and host keys; false: *error is set. */
 bool worker_init(struct worker *worker, size_t index, const struct config *config, char **error);
 /* Takes its socket of each port. */
-bool worker_start(struct worker *worker, struct control *control, struct listener_ports *ports,
-                  char **error);
+bool worker_start(struct worker *worker, struct control *control, struct helpers *helpers,
+                  struct listener_ports *ports, char **error);
 /* Posts worker->drained to `main_loop` when the last client has gone; its deliver() is the caller's
  * to set before. */
 void worker_drain(struct worker *worker, struct loop *main_loop);
