@@ -24,6 +24,7 @@ struct loop {
     atomic_bool stopping;
     struct deferred *deferred;
     size_t deferred_count, deferred_cap;
+    uint8_t *scratch; /* once somebody needs it */
 };
 
 static void deliver_mail(struct loop *loop)
@@ -141,12 +142,20 @@ void loop_free(struct loop **where)
     if (loop->wake_fd >= 0)
         close(loop->wake_fd);
     free(loop->deferred);
+    free(loop->scratch);
     free(loop);
 }
 
 struct event_base *loop_events(struct loop *loop)
 {
     return loop->events;
+}
+
+uint8_t *loop_scratch(struct loop *loop)
+{
+    if (loop->scratch == NULL)
+        loop->scratch = xmalloc(LOOP_SCRATCH_BYTES);
+    return loop->scratch;
 }
 
 void loop_defer(struct loop *loop, void (*fn)(void *arg), void *arg)

@@ -35,6 +35,11 @@ struct letter {
  * in order. */
 void loop_post(struct loop *loop, struct letter *letter);
 
+/* One buffer that all on this loop share, so that idle ones need none of their own: what is in it
+ * is gone once control returns to the loop, or passes to somebody else who fills it. */
+#define LOOP_SCRATCH_BYTES 65536
+uint8_t *loop_scratch(struct loop *loop);
+
 uint64_t clock_ms(void); /* CLOCK_MONOTONIC */
 
 #endif

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PACKET_EXTRA_BYTES 64 /* of a data packet: lengths, padding, MAC */
+
 void channel_tell(struct channel *channel, const char *text)
 {
     char *line = xasprintf("%s\r\n", text);
@@ -55,8 +57,24 @@ static size_t on_data(void *owner, struct bytes data, uint32_t extended_type)
     channel->bytes_out += done;
     if (done > 0)
         channel->channels->last_data_ms = clock_ms();
-    channel->starved = done < data.len;
+    channel->starved = channel->starved || done < data.len; /* until channel_resume() */
     return done;
+}
+
+/* Whole packets, as on_data() cuts them: the transport takes one more while it has any room. */
+static size_t on_room(void *owner)
+{
+    struct channel *channel = owner;
+    size_t packet = channel->peer_packet_max;
+    size_t room, packets;
+
+    if (channel->state != CHANNEL_OPEN || channel->to_client != FLOW_DATA)
+        return SIZE_MAX; /* nobody is there to read it */
+    room = transport_room(channel->channels->transport);
+    packets = room / (packet + PACKET_EXTRA_BYTES);
+    room = room == 0 ? 0 : smaller(channel->peer_window, packets > 1 ? packets * packet : packet);
+    channel->starved = channel->starved || room == 0;
+    return room;
 }
 
 static void on_eof(void *owner)
@@ -133,6 +151,7 @@ static void on_ended(void *owner, bool in_order, const char *why)
 
 const struct endpoint_events channel_endpoint_events = {
     .data = on_data,
+    .room = on_room,
     .eof = on_eof,
     .exit_status = on_exit_status,
     .exit_signal = on_exit_signal,

@@ -20,6 +20,9 @@ struct endpoint_events {
     /* Bytes for the client; extended_type 1 is stderr (RFC 4254 section 5.2). Returns how many were
      * taken. */
     size_t (*data)(void *owner, struct bytes data, uint32_t extended_type);
+    /* How much data() would take now, so that no more is fetched than can go on; 0: resume()
+     * follows. May be NULL: not known. */
+    size_t (*room)(void *owner);
     void (*eof)(void *owner);
     void (*exit_status)(void *owner, uint32_t status);
     void (*exit_signal)(void *owner, const Policy__ExitSignal *exit);
