@@ -1,8 +1,8 @@
 #include "auth/grant.h"
 
 #include "base/alloc.h"
+#include "base/network.h"
 
-#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -74,67 +74,17 @@ void grant_add_allow(struct grant *grant, const Policy__Allow *allow)
 
 /* ---- source addresses */
 
-struct network {
-    uint8_t address[16];
-    int family;
-    unsigned bits;
-};
-
-static bool parse_ip(const char *text, struct network *out)
-{
-    if (inet_pton(AF_INET, text, out->address) == 1) {
-        out->family = AF_INET;
-        out->bits = 32;
-    } else if (inet_pton(AF_INET6, text, out->address) == 1) {
-        out->family = AF_INET6;
-        out->bits = 128;
-    } else {
-        return false;
-    }
-    return true;
-}
-
-static bool parse_network(const char *text, struct network *out)
-{
-    const char *slash = strchr(text, '/');
-    char *address = slash ? xstrndup(text, (size_t)(slash - text)) : xstrdup(text);
-    bool ok = parse_ip(address, out);
-    char *end;
-    unsigned long bits;
-
-    free(address);
-    if (!ok || slash == NULL)
-        return ok;
-    if (slash[1] < '0' || slash[1] > '9')
-        return false;
-    bits = strtoul(slash + 1, &end, 10);
-    if (*end != '\0' || bits > out->bits)
-        return false;
-    out->bits = (unsigned)bits;
-    return true;
-}
-
-static bool network_holds(const struct network *network, const struct network *ip)
-{
-    unsigned whole = network->bits / 8, rest = network->bits % 8;
-    uint8_t mask = rest ? (uint8_t)(0xff << (8 - rest)) : 0;
-
-    if (network->family != ip->family || memcmp(network->address, ip->address, whole) != 0)
-        return false;
-    return rest == 0 || ((network->address[whole] ^ ip->address[whole]) & mask) == 0;
-}
-
 bool grant_source_matches(const Policy__Patterns *patterns, const char *ip)
 {
     struct network client, network;
     bool matched = false;
 
-    if (!parse_ip(ip, &client))
+    if (!network_parse(ip, &client))
         return false;
     for (size_t i = 0; i < patterns->n_patterns; i++) {
         const char *pattern = patterns->patterns[i];
         bool negated = pattern[0] == '!';
-        bool parsed = parse_network(pattern + negated, &network);
+        bool parsed = network_parse(pattern + negated, &network);
 
         if (negated && (!parsed || network_holds(&network, &client)))
             return false;
