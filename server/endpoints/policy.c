@@ -9,6 +9,11 @@
  * joined here. */
 #define MESSAGE_MAX_BYTES 65536
 
+/* Small messages that arrived together leave as one SSH packet: each would cost a MAC, a header and
+ * padding. Never held back for more to come, so a keystroke echoes at once. */
+#define JOIN_SMALL_BYTES 1024
+#define JOIN_MAX_BYTES   (32 * 1024)
+
 struct policy_endpoint {
     struct endpoint base;
     const struct endpoint_events *events;
@@ -16,6 +21,10 @@ struct policy_endpoint {
     struct stream *stream;
     const Policy__ChannelAction *action; /* the one being carried out, borrowed from the stream */
     size_t action_done;                  /* bytes of its data that the channel has taken */
+    struct buf joined;                   /* small messages, before the action */
+    size_t joined_done;                  /* likewise */
+    uint32_t joined_type;                /* their extended_type */
+    bool joined_waits;                   /* the channel did not take them all: no more is read */
     bool readable;                       /* the stream has messages that we have not looked at */
     bool full;                           /* the policy does not read: no events until writable() */
     bool resized;                        /* `size` waits for that */
@@ -147,21 +156,70 @@ static bool carry_out(struct policy_endpoint *policy, const Policy__ChannelActio
     return true;
 }
 
+/* False: the channel took only a part, and resume() follows. */
+static bool carry_joined(struct policy_endpoint *policy)
+{
+    size_t rest = policy->joined.len - policy->joined_done;
+
+    if (rest == 0)
+        return true;
+    policy->joined_done += policy->events->data(
+        policy->owner, bytes_of(policy->joined.data + policy->joined_done, rest),
+        policy->joined_type);
+    policy->joined_waits = policy->joined_done < policy->joined.len;
+    if (policy->joined_waits)
+        return false;
+    buf_clear(&policy->joined);
+    policy->joined_done = 0;
+    return true;
+}
+
+static bool is_small(const Policy__ChannelAction *action)
+{
+    return action->action_case == POLICY__CHANNEL_ACTION__ACTION_DATA &&
+           action->data->payload.len <= JOIN_SMALL_BYTES;
+}
+
+/* stdout and stderr stay in their order: only neighbours of one kind are joined. */
+static bool joins(const struct policy_endpoint *policy, const Policy__ChannelAction *action)
+{
+    return is_small(action) && (policy->joined.len == 0 ||
+                                (policy->joined_type == action->data->extended_type &&
+                                 policy->joined.len + action->data->payload.len <= JOIN_MAX_BYTES));
+}
+
+static void join(struct policy_endpoint *policy, const Policy__ChannelData *data)
+{
+    policy->joined_type = data->extended_type;
+    buf_put(&policy->joined, bytes_of(data->payload.data, data->payload.len));
+}
+
+static const Policy__ChannelAction *next_action(struct policy_endpoint *policy)
+{
+    const Policy__ChannelAction *action = NULL;
+
+    if (policy->readable)
+        action = (const Policy__ChannelAction *)stream_next(policy->stream);
+    policy->readable = action != NULL;
+    policy->action_done = 0;
+    return action;
+}
+
 /* False: the channel has no room for more. */
 static bool carry_out_all(struct policy_endpoint *policy)
 {
+    if (policy->joined_waits && !carry_joined(policy))
+        return false;
     for (;;) {
-        if (policy->action == NULL) {
-            if (!policy->readable)
-                return true;
-            policy->action = (const Policy__ChannelAction *)stream_next(policy->stream);
-            policy->action_done = 0;
-            if (policy->action == NULL) {
-                policy->readable = false;
-                return true;
-            }
-        }
-        if (!carry_out(policy, policy->action))
+        if (policy->action == NULL)
+            policy->action = next_action(policy);
+        if (policy->action == NULL)
+            return carry_joined(policy);
+        if (!joins(policy, policy->action) && !carry_joined(policy))
+            return false;
+        if (is_small(policy->action))
+            join(policy, policy->action->data);
+        else if (!carry_out(policy, policy->action))
             return false;
         policy->action = NULL;
     }
@@ -218,6 +276,7 @@ static void policy_stop(struct endpoint *endpoint, const char *error)
     send_event(policy, POLICY__CHANNEL_EVENT__EVENT_CLOSED, &closed.base);
     stream_finish(policy->stream);
     stream_close(&policy->stream);
+    buf_clear(&policy->joined);
     free(policy->end);
     free(policy);
 }

@@ -21,6 +21,7 @@ struct side {
     struct stream *stream;
     size_t room, taken;
     struct buf seen;
+    int packets; /* calls of data() that took something */
     bool stop_in_ended;
     int ended;
     bool in_order;
@@ -36,6 +37,7 @@ static size_t on_data(void *owner, struct bytes data, uint32_t extended_type)
     if (extended_type != 0)
         buf_put_u8(&s->seen, '2');
     buf_put(&s->seen, bytes_of(data.data, len));
+    s->packets += len > 0;
     s->room -= len;
     return len;
 }
@@ -228,6 +230,63 @@ static void every_action_is_carried_out_in_order(void **state)
     expect_seen(s, "out2err<xoff><break><eof><exit><signal>");
 }
 
+/* What waits while the channel has no room leaves in as few packets as its kinds allow. */
+static void small_messages_leave_together(void **state)
+{
+    struct side *s = *state;
+
+    s->room = 0;
+    fake_push_data(s->stream, BYTES("a"), 0); /* read, and offered in vain: no more is read */
+    fake_push_data(s->stream, BYTES("b"), 0);
+    fake_push_data(s->stream, BYTES("c"), 0);
+    fake_push_data(s->stream, BYTES("x"), 1);
+    fake_push_data(s->stream, BYTES("y"), 1);
+    fake_push_data(s->stream, BYTES("d"), 0);
+    fake_push_eof(s->stream);
+    s->room = 100;
+    s->endpoint->ops->resume(s->endpoint);
+    fake_stream_turn(s->stream);
+    expect_seen(s, "abc2xyd<eof>");
+    assert_int_equal(s->packets, 4); /* a, bc, xy, d */
+}
+
+static void joined_messages_resume_where_they_stopped(void **state)
+{
+    struct side *s = *state;
+    uint8_t large[2000];
+
+    memset(large, 'L', sizeof(large));
+    s->room = 0;
+    fake_push_data(s->stream, BYTES("ab"), 0);
+    fake_push_data(s->stream, BYTES("cd"), 0);
+    fake_push_data(s->stream, bytes_of(large, sizeof(large)), 0);
+    for (int i = 0; i < 3; i++) {
+        s->room = 1;
+        s->endpoint->ops->resume(s->endpoint);
+        fake_stream_turn(s->stream);
+    }
+    expect_seen(s, "abc");
+    s->room = 3000;
+    s->endpoint->ops->resume(s->endpoint);
+    assert_int_equal(s->seen.len, 4 + sizeof(large));
+    assert_memory_equal(s->seen.data, "abcdLL", 6);
+}
+
+static void joining_has_a_bound(void **state)
+{
+    struct side *s = *state;
+    uint8_t piece[1024] = {0};
+
+    s->room = 0;
+    for (int i = 0; i < 60; i++)
+        fake_push_data(s->stream, bytes_of(piece, sizeof(piece)), 0);
+    s->room = 100 * 1024;
+    s->endpoint->ops->resume(s->endpoint);
+    fake_stream_turn(s->stream);
+    assert_int_equal(s->seen.len, 60 * 1024);
+    assert_int_equal(s->packets, 3);
+}
+
 static void a_short_take_resumes_where_it_stopped(void **state)
 {
     struct side *s = *state;
@@ -251,6 +310,26 @@ static void a_short_take_resumes_where_it_stopped(void **state)
 static void the_end_waits_for_a_blocked_action(void **state)
 {
     struct side *s = *state;
+    uint8_t last[2000] = {0}; /* not joined: it stays the stream's until it is taken */
+
+    s->room = 0;
+    fake_push_data(s->stream, bytes_of(last, sizeof(last)), 0);
+    fake_stream_end(s->stream, ANSWERED, "status OK");
+    fake_stream_turn(s->stream);
+    assert_int_equal(s->ended, 0);
+    s->room = 2000;
+    s->endpoint->ops->resume(s->endpoint);
+    assert_int_equal(s->seen.len, sizeof(last));
+    assert_int_equal(s->ended, 0); /* control tells the end after the last message was taken */
+    fake_stream_turn(s->stream);
+    assert_int_equal(s->ended, 1);
+    assert_true(s->in_order);
+    assert_null(s->endpoint);
+}
+
+static void the_end_waits_for_what_is_joined(void **state)
+{
+    struct side *s = *state;
 
     s->room = 0;
     fake_push_data(s->stream, BYTES("last"), 0);
@@ -260,10 +339,7 @@ static void the_end_waits_for_a_blocked_action(void **state)
     s->room = 10;
     s->endpoint->ops->resume(s->endpoint);
     expect_seen(s, "last");
-    assert_int_equal(s->ended, 0); /* control tells the end after the last message was taken */
-    fake_stream_turn(s->stream);
     assert_int_equal(s->ended, 1);
-    assert_true(s->in_order);
     assert_null(s->endpoint);
 }
 
@@ -346,8 +422,12 @@ int main(void)
         policy_test(writes_stop_where_the_stream_is_full),
         policy_test(large_writes_are_cut),
         policy_test(every_action_is_carried_out_in_order),
+        policy_test(small_messages_leave_together),
+        policy_test(joined_messages_resume_where_they_stopped),
+        policy_test(joining_has_a_bound),
         policy_test(a_short_take_resumes_where_it_stopped),
         policy_test(the_end_waits_for_a_blocked_action),
+        policy_test(the_end_waits_for_what_is_joined),
         policy_test(a_failure_overtakes_nothing_in_hand),
         cmocka_unit_test(only_an_answer_is_in_order),
         policy_test(stopping_tells_the_policy_why),
