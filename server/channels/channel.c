@@ -49,8 +49,7 @@ static bool take_slot(struct channels *channels, struct channel *channel)
     return true;
 }
 
-struct channel *channel_new(struct channels *channels, uint32_t peer, uint32_t peer_window,
-                            uint32_t peer_packet_max)
+struct channel *channel_new(struct channels *channels, const struct channel_kind *kind)
 {
     struct channel *channel = xcalloc(1, sizeof(*channel));
 
@@ -59,19 +58,25 @@ struct channel *channel_new(struct channels *channels, uint32_t peer, uint32_t p
         return NULL;
     }
     channel->channels = channels;
-    channel->peer = peer;
+    channel->kind = kind;
     channel->opened_ms = clock_ms();
     channel->window_size = window_for_next(channels);
     channel->packet_max = channels->settings.max_packet_bytes;
     channels->windows += channel->window_size;
-    channel->peer_window = peer_window;
-    channel->peer_packet_max = peer_packet_max < channels->settings.max_packet_bytes
-                                   ? peer_packet_max
-                                   : channels->settings.max_packet_bytes;
     lane_init(&channel->lane, request_run, request_pressure, channel, LANE_MAX_MESSAGES,
               LANE_MAX_BYTES);
-    session_init(channel);
+    if (kind->init != NULL)
+        kind->init(channel);
     return channel;
+}
+
+void channel_set_peer(struct channel *channel, uint32_t peer, uint32_t window, uint32_t packet_max)
+{
+    uint32_t ours = channel->channels->settings.max_packet_bytes;
+
+    channel->peer = peer;
+    channel->peer_window = window;
+    channel->peer_packet_max = packet_max < ours ? packet_max : ours;
 }
 
 static void channel_free(void *arg)
@@ -80,7 +85,14 @@ static void channel_free(void *arg)
 
     buf_clear_secret(&channel->held);
     free(channel->end_reason);
+    free(channel->session);
     free(channel);
+}
+
+void channel_give_up_window(struct channel *channel)
+{
+    channel->channels->windows -= channel->window_size;
+    channel->window_size = 0;
 }
 
 /* Out of the table, silent from here on; its memory goes at the end of the turn. */
@@ -93,27 +105,29 @@ static void channel_remove(struct channel *channel, const char *error)
     channel->state = CHANNEL_CLOSED;
     decision_cancel(&channel->asking);
     lane_clear(&channel->lane);
-    session_clear(channel);
+    offer_clear(channel);
+    if (channel->kind->clear != NULL)
+        channel->kind->clear(channel);
     if (channel->endpoint != NULL)
         channel->endpoint->ops->stop(channel->endpoint, error);
     channel->endpoint = NULL;
     channels->table[channel->id] = NULL;
     channels->count--;
-    channels->windows -= channel->window_size;
+    channel_give_up_window(channel);
     loop_defer(channels_loop(channels), channel_free, channel);
 }
 
 static void log_closed(const struct channel *channel, const char *why)
 {
     log_info(asker_connection_id(channel->channels->asker), "channel_closed",
-             log_u64("channel", channel->id), log_u64("bytes_in", channel->bytes_in),
-             log_u64("bytes_out", channel->bytes_out),
+             log_str("kind", channel->kind->name), log_u64("channel", channel->id),
+             log_u64("bytes_in", channel->bytes_in), log_u64("bytes_out", channel->bytes_out),
              log_u64("ms", clock_ms() - channel->opened_ms), log_str("why", why));
 }
 
 void channel_drop(struct channel *channel, const char *why)
 {
-    if (channel->state != CHANNEL_OPENING)
+    if (channel->state >= CHANNEL_OPEN)
         log_closed(channel, why ? why : channel->end_reason);
     channel_remove(channel, why);
 }

@@ -133,18 +133,13 @@ static void recv_reply(struct channel *channel, struct reader *r)
     (void)r;
 }
 
-static void recv_unexpected(struct channel *channel, struct reader *r)
-{
-    (void)r;
-    channels_fault(channel->channels, "Reply to a channel open that was never sent");
-}
-
+/* A channel that we offered takes its answer, once; one that is open takes the rest. */
 static const struct {
     uint8_t type;
     void (*recv)(struct channel *channel, struct reader *r);
 } channel_messages[] = {
-    {MSG_CHANNEL_OPEN_CONFIRMATION, recv_unexpected},
-    {MSG_CHANNEL_OPEN_FAILURE, recv_unexpected},
+    {MSG_CHANNEL_OPEN_CONFIRMATION, offer_recv_confirmation},
+    {MSG_CHANNEL_OPEN_FAILURE, offer_recv_failure},
     {MSG_CHANNEL_WINDOW_ADJUST, recv_window_adjust},
     {MSG_CHANNEL_DATA, recv_data},
     {MSG_CHANNEL_EXTENDED_DATA, recv_extended_data},
@@ -155,24 +150,41 @@ static const struct {
     {MSG_CHANNEL_FAILURE, recv_reply},
 };
 
-static struct channel *find_channel(struct channels *channels, uint32_t id)
+static bool answers_an_open(uint8_t type)
+{
+    return type == MSG_CHANNEL_OPEN_CONFIRMATION || type == MSG_CHANNEL_OPEN_FAILURE;
+}
+
+static struct channel *find_channel(struct channels *channels, uint8_t type, uint32_t id)
 {
     struct channel *channel = id < channels->table_size ? channels->table[id] : NULL;
 
-    /* Until it is confirmed the peer cannot know its number. */
-    return channel != NULL && channel->state != CHANNEL_OPENING ? channel : NULL;
+    if (channel == NULL)
+        return NULL;
+    switch (channel->state) {
+    case CHANNEL_OFFERED:
+    case CHANNEL_ABANDONED:
+        return answers_an_open(type) ? channel : NULL;
+    case CHANNEL_OPEN:
+    case CHANNEL_CLOSING:
+        return answers_an_open(type) ? NULL : channel;
+    default: /* until it is confirmed the peer cannot know its number */
+        return NULL;
+    }
 }
 
 static bool recv_for_channel(struct channels *channels, uint8_t type, struct bytes message)
 {
     struct reader r = reader_of(message);
-    struct channel *channel = find_channel(channels, reader_u32(&r));
+    struct channel *channel = find_channel(channels, type, reader_u32(&r));
 
     for (size_t i = 0; i < sizeof(channel_messages) / sizeof(channel_messages[0]); i++) {
         if (channel_messages[i].type != type)
             continue;
         if (channel == NULL)
-            channels_fault(channels, "Message for a channel that is not open");
+            channels_fault(channels, answers_an_open(type)
+                                         ? "Reply to a channel open that is not under way"
+                                         : "Message for a channel that is not open");
         else
             channel_messages[i].recv(channel, &r);
         return true;

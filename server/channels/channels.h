@@ -22,6 +22,7 @@ struct channels_rules {
 struct channels_settings {
     uint32_t max_sessions, max_channels;
     uint32_t window_bytes, max_packet_bytes;
+    uint32_t open_answer_ms; /* how long the client has to answer an open of ours; 0: 60,000 */
 };
 
 struct channels_events {

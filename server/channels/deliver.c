@@ -143,7 +143,7 @@ static void on_ended(void *owner, bool in_order, const char *why)
     if (!in_order)
         log_warn(asker_connection_id(channel->channels->asker), "stream_failed",
                  log_u64("channel", channel->id), log_str("why", why));
-    else if (!channel->exit_reported)
+    else if (channel->kind->has_program && !channel->exit_reported)
         log_warn(asker_connection_id(channel->channels->asker), "stream_ended_without_exit",
                  log_u64("channel", channel->id));
     channel_close(channel, in_order ? "the endpoint ended" : why);

@@ -42,7 +42,9 @@ enum { /* RFC 4254 section 5.1 */
 #define WINDOW_MIN_BYTES  (4u * 1024) /* so that 1,000 channels are within it */
 
 enum channel_state {
-    CHANNEL_OPENING, /* the policy is asked */
+    CHANNEL_OPENING,   /* the client wants it: the policy is asked */
+    CHANNEL_OFFERED,   /* we want it: the client is asked */
+    CHANNEL_ABANDONED, /* so it was, and nobody wants it any more: its answer ends it */
     CHANNEL_OPEN,
     CHANNEL_CLOSING, /* we sent CLOSE, the peer has not */
     CHANNEL_CLOSED,  /* gone from the table, freed at the end of the turn */
@@ -54,14 +56,33 @@ enum flow {
     FLOW_EOF, /* EOF is promised: sent, or received */
 };
 
+/* A CHANNEL_REQUEST that channels of one kind take. */
+struct request_type {
+    const char *name; /* NULL ends the table */
+    void (*run)(struct channel *channel, struct reader *r);
+    const char *handler; /* of the contract, where it is not called yet */
+};
+
+/* What differs between channels of one type and another. */
+struct channel_kind {
+    const char *name;                      /* as on the wire; for the log, too */
+    void (*init)(struct channel *channel); /* NULL: it has no state of its own */
+    void (*clear)(struct channel *channel);
+    const struct request_type *requests; /* NULL: every request fails */
+    bool has_program;                    /* whose end must be reported */
+};
+
 struct channel {
     struct channels *channels;
+    const struct channel_kind *kind;
     uint32_t id;   /* ours */
     uint32_t peer; /* theirs */
     enum channel_state state;
     struct decision *asking; /* open, or the head of the lane */
     struct lane lane;        /* CHANNEL_REQUEST */
     bool running;            /* inside the lane: the head began in this call */
+    bool want_reply;         /* of that head */
+    struct offer *offer;     /* CHANNEL_OFFERED; else NULL */
     uint64_t opened_ms;
 
     /* client to us */
@@ -86,7 +107,7 @@ struct channel {
     bool exit_reported;
     char *end_reason; /* for the log */
 
-    struct session session;
+    struct session *session; /* of a session channel; else NULL */
 };
 
 struct channels {
@@ -115,8 +136,9 @@ void channels_pressure(void *owner, bool full); /* lane_pressure_fn of the room'
 struct loop *channels_loop(const struct channels *channels);
 
 /* channel.c: one channel's life and flow control */
-struct channel *channel_new(struct channels *channels, uint32_t peer, uint32_t peer_window,
-                            uint32_t peer_packet_max); /* NULL: the table is full */
+struct channel *channel_new(struct channels *channels,
+                            const struct channel_kind *kind); /* NULL: the table is full */
+void channel_set_peer(struct channel *channel, uint32_t peer, uint32_t window, uint32_t packet_max);
 void channel_confirm(struct channel *channel, const Policy__ChannelOptions *options);
 void channel_refuse(struct channel *channel, uint32_t code, const char *reason,
                     const char *language);
@@ -132,6 +154,7 @@ void channel_attach(struct channel *channel, struct endpoint *endpoint);
 void channel_send_eof(struct channel *channel);               /* once */
 void channel_close(struct channel *channel, const char *why); /* EOF and CLOSE, once */
 void channel_drop(struct channel *channel, const char *why);  /* silent: the connection goes */
+void channel_give_up_window(struct channel *channel);         /* it will carry nothing */
 void channel_resume(
     struct channel *channel); /* the transport or the peer's window has room again */
 /* A CHANNEL_REQUEST of ours without a reply: name, then its own fields. */
@@ -140,6 +163,31 @@ void channel_send_request(struct channel *channel, const char *name, struct byte
 void channel_tell(struct channel *channel, const char *text);
 
 extern const struct endpoint_events channel_endpoint_events;
+
+/* offer.c: channels that we open to the client (RFC 4254 section 5.1) */
+
+extern const struct channel_kind x11_kind, agent_kind;
+
+struct offer_events {
+    /* The client took it: makes what it ends in, from `arg`, which it takes over. NULL: that went
+     * away meanwhile, and the channel closes. */
+    struct endpoint *(*taken)(void *arg, struct channel *channel);
+    /* It did not, or not in time, or the connection ended: `arg` is given back. */
+    void (*refused)(void *arg, uint32_t code, const char *reason);
+};
+
+/* `fields` are the ones of its type, behind those that all types have. False: there are as many
+ * channels as there may be; no event follows. Else one of the two does, and never from inside this
+ * call. */
+bool channel_offer(struct channels *channels, const struct channel_kind *kind, struct bytes fields,
+                   const struct offer_events *events, void *arg);
+void offer_recv_confirmation(struct channel *channel, struct reader *r);
+void offer_recv_failure(struct channel *channel, struct reader *r);
+void offer_clear(struct channel *channel); /* silent to the client */
+
+/* session.c */
+extern const struct channel_kind session_kind;
+extern const struct request_type session_requests[]; /* request.c */
 
 /* open.c, request.c, program.c, global.c */
 void open_recv(struct channels *channels, struct bytes message);

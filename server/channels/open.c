@@ -27,7 +27,7 @@ static void send_failure(struct channels *channels, uint32_t peer, uint32_t code
 static void log_open(const struct channel *channel, const char *outcome, const char *why)
 {
     log_info(asker_connection_id(channel->channels->asker), "channel_open",
-             log_str("kind", "session"), log_u64("channel", channel->id),
+             log_str("kind", channel->kind->name), log_u64("channel", channel->id),
              log_str("outcome", outcome), log_str("why", why));
 }
 
@@ -98,11 +98,12 @@ static void open_session(struct channels *channels, const struct opening *openin
         send_failure(channels, opening->peer, OPEN_RESOURCE_SHORTAGE, "Too many sessions");
         return;
     }
-    channel = channel_new(channels, opening->peer, opening->window, opening->packet_max);
+    channel = channel_new(channels, &session_kind);
     if (channel == NULL) {
         send_failure(channels, opening->peer, OPEN_RESOURCE_SHORTAGE, "Too many channels");
         return;
     }
+    channel_set_peer(channel, opening->peer, opening->window, opening->packet_max);
     question.channel = channel->id;
     channel->asking = asker_ask(channels->asker, RPC_SESSION_REQUESTED, &question.base, 0,
                                 on_session_requested, channel);

@@ -23,7 +23,7 @@ static const char *program_name(const struct session *session)
 
 static void log_program(struct channel *channel, const char *outcome, const char *why)
 {
-    struct session *session = &channel->session;
+    struct session *session = channel->session;
 
     log_info(asker_connection_id(channel->channels->asker), "program",
              log_u64("channel", channel->id), log_str("kind", program_name(session)),
@@ -33,7 +33,7 @@ static void log_program(struct channel *channel, const char *outcome, const char
 
 static void refuse(struct channel *channel, const char *told, const char *why)
 {
-    struct session *session = &channel->session;
+    struct session *session = channel->session;
 
     log_program(channel, "refused", why);
     channel_tell(channel, told);
@@ -71,7 +71,7 @@ static struct endpoint *new_endpoint(struct channel *channel, const Policy__Stre
 
 static struct endpoint *start_program(struct channel *channel, const Policy__StreamEndpoint *stream)
 {
-    struct session *session = &channel->session;
+    struct session *session = channel->session;
     Policy__SessionStart start = POLICY__SESSION_START__INIT;
     Policy__ShellProgram shell = POLICY__SHELL_PROGRAM__INIT;
     Policy__ExecProgram exec = POLICY__EXEC_PROGRAM__INIT;
@@ -111,7 +111,7 @@ static void accept_program(struct channel *channel, const Policy__StreamEndpoint
         return;
     }
     log_program(channel, "accepted", NULL);
-    channel->session.state = SESSION_RUNNING;
+    channel->session->state = SESSION_RUNNING;
     channel_attach(channel, endpoint);
     request_done(channel, true);
 }
@@ -123,7 +123,7 @@ static void on_answer(void *owner, enum outcome outcome, const ProtobufCMessage 
 
     channel->asking = NULL;
     if (outcome == ABSENT) {
-        accept_program(channel, channel->session.chosen);
+        accept_program(channel, channel->session->chosen);
         return;
     }
     if (outcome != ANSWERED) {
@@ -139,7 +139,7 @@ static void on_answer(void *owner, enum outcome outcome, const ProtobufCMessage 
         refuse(channel, answer->refuse->reason, answer->refuse->reason);
         break;
     case POLICY__SESSION_ANSWER__ENDPOINT_ACCEPT:
-        accept_program(channel, channel->session.chosen);
+        accept_program(channel, channel->session->chosen);
         break;
     case POLICY__SESSION_ANSWER__ENDPOINT_STREAM:
         accept_program(channel, answer->stream);
@@ -163,7 +163,7 @@ static void ask_shell(struct channel *channel)
 static void ask_exec(struct channel *channel)
 {
     Policy__ExecRequestedRequest question = POLICY__EXEC_REQUESTED_REQUEST__INIT;
-    struct session *session = &channel->session;
+    struct session *session = channel->session;
 
     question.channel = channel->id;
     question.command = binary(&session->command);
@@ -180,7 +180,7 @@ static void ask_subsystem(struct channel *channel)
     Policy__SubsystemRequestedRequest question = POLICY__SUBSYSTEM_REQUESTED_REQUEST__INIT;
 
     question.channel = channel->id;
-    question.name = binary(&channel->session.command);
+    question.name = binary(&channel->session->command);
     channel->asking = asker_ask(channel->channels->asker, RPC_SUBSYSTEM_REQUESTED, &question.base,
                                 0, on_answer, channel);
 }
@@ -189,7 +189,7 @@ static void ask_subsystem(struct channel *channel)
  * (sshd(8)). False: that cannot be told, and without it the command would think of a shell. */
 static bool force_command(struct channel *channel)
 {
-    struct session *session = &channel->session;
+    struct session *session = channel->session;
     bool told = true;
 
     session->forced = true;
@@ -205,7 +205,7 @@ static bool force_command(struct channel *channel)
 static void request_program(struct channel *channel, Policy__SessionStart__ProgramCase program,
                             struct bytes command)
 {
-    struct session *session = &channel->session;
+    struct session *session = channel->session;
 
     if (session->state != SESSION_NEW || command.len > COMMAND_MAX_BYTES) {
         request_done(channel, false);

@@ -7,12 +7,7 @@
 static void not_called_yet(struct channel *channel, struct reader *r);
 static void ignored(struct channel *channel, struct reader *r);
 
-/* One row per request type. */
-static const struct request_type {
-    const char *name;
-    void (*run)(struct channel *channel, struct reader *r);
-    const char *handler; /* of the contract, where `run` is not_called_yet */
-} request_types[] = {
+const struct request_type session_requests[] = {
     {"pty-req", session_pty_req, NULL},
     {"env", session_env, NULL},
     {"shell", session_shell, NULL},
@@ -24,13 +19,14 @@ static const struct request_type {
     {"eow@openssh.com", ignored, NULL},
     {"x11-req", not_called_yet, "X11Requested"},
     {"auth-agent-req@openssh.com", not_called_yet, "AgentRequested"},
+    {0},
 };
 
-static const struct request_type *find_type(struct bytes name)
+static const struct request_type *find_type(const struct channel_kind *kind, struct bytes name)
 {
-    for (size_t i = 0; i < sizeof(request_types) / sizeof(request_types[0]); i++)
-        if (bytes_are(name, request_types[i].name))
-            return &request_types[i];
+    for (const struct request_type *row = kind->requests; row != NULL && row->name != NULL; row++)
+        if (bytes_are(name, row->name))
+            return row;
     return NULL;
 }
 
@@ -50,7 +46,7 @@ static void send_reply(struct channel *channel, bool success)
 {
     struct buf message = {0};
 
-    if (!channel->session.want_reply || channel->state != CHANNEL_OPEN)
+    if (!channel->want_reply || channel->state != CHANNEL_OPEN)
         return;
     buf_put_u8(&message, success ? MSG_CHANNEL_SUCCESS : MSG_CHANNEL_FAILURE);
     buf_put_u32(&message, channel->peer);
@@ -88,12 +84,12 @@ enum lane_step request_run(void *owner, uint8_t type, struct bytes message)
     struct reader r = reader_of(message);
     struct bytes name = reader_string(&r);
     bool want_reply = reader_bool(&r);
-    const struct request_type *row = find_type(name);
+    const struct request_type *row = find_type(channel->kind, name);
 
     (void)type;
     if (channel->channels->faulty || channel->state != CHANNEL_OPEN)
         return LANE_DONE;
-    channel->session.want_reply = want_reply;
+    channel->want_reply = want_reply;
     channel->running = true;
     if (!reader_ok(&r)) {
         request_malformed(channel);

@@ -12,20 +12,21 @@
 #define TERM_MAX_BYTES   256
 #define SIGNAL_MAX_BYTES 64
 
-void session_init(struct channel *channel)
+static void session_init(struct channel *channel)
 {
     const struct env_list *granted = channel->channels->rules.environment;
 
+    channel->session = xcalloc(1, sizeof(*channel->session));
     channel->channels->sessions++;
     for (size_t i = 0; granted != NULL && i < granted->count; i++)
-        env_put(&channel->session.environment,
+        env_put(&channel->session->environment,
                 bytes_of(granted->vars[i]->name.data, granted->vars[i]->name.len),
                 bytes_of(granted->vars[i]->value.data, granted->vars[i]->value.len));
 }
 
-void session_clear(struct channel *channel)
+static void session_clear(struct channel *channel)
 {
-    struct session *session = &channel->session;
+    struct session *session = channel->session;
 
     channel->channels->sessions--;
     if (session->chosen != NULL)
@@ -40,13 +41,21 @@ void session_clear(struct channel *channel)
     *session = (struct session){0};
 }
 
+const struct channel_kind session_kind = {
+    .name = "session",
+    .init = session_init,
+    .clear = session_clear,
+    .requests = session_requests,
+    .has_program = true,
+};
+
 void session_choose(struct channel *channel, const Policy__StreamEndpoint *stream)
 {
     if (stream == NULL)
         return;
-    channel->session.chosen = xmalloc(sizeof(*channel->session.chosen));
-    policy__stream_endpoint__init(channel->session.chosen);
-    channel->session.chosen->target = xstrdup(stream->target);
+    channel->session->chosen = xmalloc(sizeof(*channel->session->chosen));
+    policy__stream_endpoint__init(channel->session->chosen);
+    channel->session->chosen->target = xstrdup(stream->target);
 }
 
 /* ---- grants: pty and env */
@@ -73,8 +82,8 @@ static void on_pty_answer(void *owner, enum outcome outcome, const ProtobufCMess
 
     channel->asking = NULL;
     if (!granted) {
-        policy__pty__free_unpacked(channel->session.pty, NULL);
-        channel->session.pty = NULL;
+        policy__pty__free_unpacked(channel->session->pty, NULL);
+        channel->session->pty = NULL;
     }
     request_done(channel, granted);
 }
@@ -129,7 +138,7 @@ static Policy__Pty *pty_new(struct bytes term, const Policy__WindowSize *size)
 void session_pty_req(struct channel *channel, struct reader *r)
 {
     Policy__PtyRequestedRequest question = POLICY__PTY_REQUESTED_REQUEST__INIT;
-    struct session *session = &channel->session;
+    struct session *session = channel->session;
     struct bytes term = reader_string(r);
     Policy__WindowSize size = read_size(r);
     struct bytes modes = reader_string(r);
@@ -159,7 +168,7 @@ void session_pty_req(struct channel *channel, struct reader *r)
 
 static void keep_variable(struct channel *channel, bool granted)
 {
-    struct session *session = &channel->session;
+    struct session *session = channel->session;
     struct reader r = reader_of(buf_bytes(&session->command));
     struct bytes name = reader_string(&r), value = reader_string(&r);
 
@@ -171,7 +180,7 @@ static void keep_variable(struct channel *channel, bool granted)
 static void on_env_answer(void *owner, enum outcome outcome, const ProtobufCMessage *answer)
 {
     struct channel *channel = owner;
-    struct reader r = reader_of(buf_bytes(&channel->session.command));
+    struct reader r = reader_of(buf_bytes(&channel->session->command));
 
     channel->asking = NULL;
     keep_variable(channel, (outcome == ABSENT && env_is_harmless(reader_string(&r))) ||
@@ -193,7 +202,7 @@ void session_env(struct channel *channel, struct reader *r)
 {
     Policy__EnvRequestedRequest question = POLICY__ENV_REQUESTED_REQUEST__INIT;
     Policy__EnvVar variable = POLICY__ENV_VAR__INIT;
-    struct session *session = &channel->session;
+    struct session *session = channel->session;
     struct bytes name = reader_string(r), value = reader_string(r);
 
     if (!reader_end(r)) {
@@ -224,7 +233,7 @@ void session_env(struct channel *channel, struct reader *r)
 
 void session_window_change(struct channel *channel, struct reader *r)
 {
-    struct session *session = &channel->session;
+    struct session *session = channel->session;
     Policy__WindowSize size = read_size(r);
 
     if (!reader_end(r)) {
@@ -261,8 +270,8 @@ void session_signal(struct channel *channel, struct reader *r)
 
 static void break_done(struct channel *channel, bool handled)
 {
-    event_free(channel->session.break_timer);
-    channel->session.break_timer = NULL;
+    event_free(channel->session->break_timer);
+    channel->session->break_timer = NULL;
     request_done(channel, handled);
 }
 
@@ -275,14 +284,14 @@ static void on_break_timeout(evutil_socket_t fd, short what, void *arg)
 
 void session_break_answered(struct channel *channel, uint32_t id, bool handled)
 {
-    if (channel->session.break_timer != NULL && id == channel->session.break_id)
+    if (channel->session->break_timer != NULL && id == channel->session->break_id)
         break_done(channel, handled);
 }
 
 void session_break(struct channel *channel, struct reader *r)
 {
     static const struct timeval patience = {.tv_sec = BREAK_ANSWER_MAX_MS / 1000};
-    struct session *session = &channel->session;
+    struct session *session = channel->session;
     uint32_t length_ms = reader_u32(r);
 
     if (!reader_end(r)) {
@@ -294,8 +303,8 @@ void session_break(struct channel *channel, struct reader *r)
         return;
     }
     channel->endpoint->ops->break_request(channel->endpoint, ++session->break_id, length_ms,
-                                          session->want_reply);
-    if (!session->want_reply) {
+                                          channel->want_reply);
+    if (!channel->want_reply) {
         request_done(channel, true);
         return;
     }

@@ -19,7 +19,6 @@ enum session_state {
 
 struct session {
     enum session_state state;
-    bool want_reply;                /* of the request at the head of the lane */
     Policy__StreamEndpoint *chosen; /* by SessionRequested's answer; NULL: it only said accept */
     Policy__Pty *pty;               /* owned; NULL: none was granted */
     struct env_list environment;
@@ -32,8 +31,6 @@ struct session {
     struct event *break_timer; /* a break waits for its answer */
 };
 
-void session_init(struct channel *channel);
-void session_clear(struct channel *channel);
 /* Keeps the endpoint that SessionRequested chose; NULL: it only accepted. */
 void session_choose(struct channel *channel, const Policy__StreamEndpoint *stream);
 /* One handler a request type; each ends in request_done(), now or from a later callback. */

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "channels/channels.h"
 #include "channels/env.h"
+#include "channels/internal.h"
 #include "fakes/transport_fake.h"
 #include "fakes/wire.h"
 #include "fuzz/feed.h"
@@ -12,10 +13,12 @@
 
 #include <assert.h>
 #include <event2/event.h>
+#include <stdlib.h>
 
 struct target {
     struct channels *channels;
     int faults;
+    int offered, taken, refused, stopped; /* channels that we open to the client */
 };
 
 static bool on_message(void *owner, uint8_t type, struct bytes message)
@@ -66,6 +69,74 @@ static const struct transport_events transport_events = {.message = on_message,
                                                          .writable = on_writable};
 static const struct asker_events asker_events = {on_disconnect, on_banner};
 static const struct channels_events channels_events = {on_fault, on_global_reply};
+
+/* ---- channels that we open to the client: each offer ends once, each endpoint stops once */
+
+struct sink {
+    struct endpoint base;
+    struct target *target;
+    struct channel *channel;
+};
+
+static size_t sink_write(struct endpoint *endpoint, struct bytes data, uint32_t extended_type)
+{
+    (void)endpoint;
+    assert(extended_type == 0);
+    return data.len & 1 ? data.len / 2 : data.len;
+}
+
+static void sink_eof(struct endpoint *endpoint)
+{
+    (void)endpoint;
+}
+
+static void sink_stop(struct endpoint *endpoint, const char *error)
+{
+    struct sink *sink = (struct sink *)endpoint;
+
+    (void)error;
+    sink->target->stopped++;
+    free(sink);
+}
+
+static const struct endpoint_ops sink_ops = {
+    .name = "sink", .write = sink_write, .eof = sink_eof, .resume = sink_eof, .stop = sink_stop};
+
+static struct endpoint *on_taken(void *arg, struct channel *channel)
+{
+    struct target *target = arg;
+    struct sink *sink = calloc(1, sizeof(*sink));
+
+    target->taken++;
+    *sink = (struct sink){{&sink_ops}, target, channel};
+    return &sink->base;
+}
+
+static void on_refused(void *arg, uint32_t code, const char *reason)
+{
+    struct target *target = arg;
+
+    (void)code;
+    assert(reason != NULL);
+    target->refused++;
+}
+
+static const struct offer_events offer_events = {on_taken, on_refused};
+
+static void offer(struct transport *t, struct target *target, struct bytes *feed)
+{
+    uint8_t bits = feed_u8(feed);
+
+    if ((bits & 7) == 0)
+        target->offered += channel_offer(target->channels, bits & 8 ? &x11_kind : &agent_kind,
+                                         feed_bytes(feed), &offer_events, target);
+    else if (bits & 1)
+        fake_deliver(t, 91, "uuuu", bits >> 6, feed_u8(feed), feed_u8(feed) * 20, feed_u8(feed));
+    else
+        fake_deliver(t, 92, "uuSs", bits >> 6, feed_u8(feed), feed_bytes(feed), "");
+}
+
+/* ---- what the client sends */
 
 static void tell_nobody(void *arg, enum rpc rpc, const ProtobufCMessage *question,
                         enum verdict verdict)
@@ -145,12 +216,15 @@ static void client_step(struct transport *t, struct bytes *feed, uint8_t kind)
     }
 }
 
-static void step(struct transport *t, struct control *control, struct loop *loop,
-                 struct bytes *feed)
+static void step(struct transport *t, struct target *target, struct control *control,
+                 struct loop *loop, struct bytes *feed)
 {
     uint8_t kind = feed_u8(feed);
 
     switch (kind & 15) {
+    case 7:
+        offer(t, target, feed);
+        break;
     case 8:
     case 9:
     case 10:
@@ -179,7 +253,8 @@ static void step(struct transport *t, struct control *control, struct loop *loop
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static struct loop *loop;
-    static const struct channels_settings settings = {3, 4, 9000, 500};
+    static const struct channels_settings settings = {
+        .max_sessions = 3, .max_channels = 4, .window_bytes = 9000, .max_packet_bytes = 500};
     struct bytes feed = bytes_of(data, len);
     struct channels_rules rules = {.no_pty = feed_u8(&feed) == 1, .forced = feed_u8(&feed) & 1};
     struct env_list environment = {0};
@@ -198,9 +273,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     transport_send_auth_success(t);
     target.channels = channels_new(t, asker, control, &settings, &rules, &channels_events, &target);
     while (feed.len > 0 && target.faults == 0)
-        step(t, control, loop, &feed);
+        step(t, &target, control, loop, &feed);
     channels_free(&target.channels, "the end");
     assert(fake_pending(control) == 0 && fake_streams(control) == 0 && fake_paused(t) == 0);
+    assert(target.offered == target.taken + target.refused && target.taken == target.stopped);
     event_base_loop(loop_events(loop), EVLOOP_NONBLOCK);
     asker_free(&asker);
     transport_free(&t);

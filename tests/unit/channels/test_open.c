@@ -188,7 +188,10 @@ static void windows_shrink_as_channels_multiply(void **state)
     struct client *c = *state;
     uint64_t sum = 0;
 
-    c->settings = (struct channels_settings){1000, 1000, 2 * 1024 * 1024, 32768};
+    c->settings = (struct channels_settings){.max_sessions = 1000,
+                                             .max_channels = 1000,
+                                             .window_bytes = 2 * 1024 * 1024,
+                                             .max_packet_bytes = 32768};
     client_start(c);
     for (uint32_t i = 0; i < 1000; i++) {
         struct fake_message message;
