@@ -14,6 +14,8 @@
 const struct auth_method auth_methods[] = {
     {"publickey", "publickey-hostbound-v00@openssh.com", POLICY__AUTH_METHOD__AUTH_METHOD_PUBLICKEY,
      RPC_PUBLIC_KEY_AUTH_SUPPORTED, publickey_run, NULL},
+    {"keyboard-interactive", NULL, POLICY__AUTH_METHOD__AUTH_METHOD_KEYBOARD_INTERACTIVE,
+     RPC_KBDINT_AUTH_SUPPORTED, kbdint_run, kbdint_message},
     {"password", NULL, POLICY__AUTH_METHOD__AUTH_METHOD_PASSWORD, RPC_PASSWORD_AUTH_SUPPORTED,
      password_run, NULL},
 };
@@ -26,6 +28,14 @@ uint32_t auth_live_methods(void)
     for (size_t i = 0; i < auth_methods_count; i++)
         mask |= METHOD_BIT(auth_methods[i].method);
     return mask;
+}
+
+const struct auth_method *auth_method_row(Policy__AuthMethod method)
+{
+    for (size_t i = 0; i < auth_methods_count; i++)
+        if (auth_methods[i].method == method)
+            return &auth_methods[i];
+    return NULL;
 }
 
 static const struct auth_method *method_by_name(struct bytes name)
@@ -130,16 +140,23 @@ static bool parse_request(struct auth *auth, struct bytes message)
     return true;
 }
 
+/* What the client says in a dialogue counts as well, or a dialogue would have no end. */
+static bool count_request(struct auth *auth)
+{
+    if (++auth->requests <= auth->settings.max_requests)
+        return true;
+    auth_fault(auth, DISCONNECT_NO_MORE_AUTH_METHODS, "Too many authentication requests");
+    return false;
+}
+
 static void recv_userauth_request(struct auth *auth, struct bytes message)
 {
     if (auth->dialogue_open) {
         auth->dialogue_open = false;
         request_clear(&auth->request);
     }
-    if (++auth->requests > auth->settings.max_requests) {
-        auth_fault(auth, DISCONNECT_NO_MORE_AUTH_METHODS, "Too many authentication requests");
+    if (!count_request(auth))
         return;
-    }
     if (!parse_request(auth, message) || !take_user(auth, auth->request.user))
         return;
     if (auth->begun)
@@ -151,7 +168,8 @@ static void recv_userauth_request(struct auth *auth, struct bytes message)
 static void recv_dialogue(struct auth *auth, uint8_t type, struct bytes message)
 {
     auth->dialogue_open = false;
-    auth->request.method->message(auth, type, message);
+    if (count_request(auth))
+        auth->request.method->message(auth, type, message);
 }
 
 static enum lane_step on_lane(void *owner, uint8_t type, struct bytes message)
@@ -187,7 +205,7 @@ static void on_supported(void *owner, enum outcome outcome, const ProtobufCMessa
     struct auth *auth = owner;
 
     auth->asking = NULL;
-    auth_note_support(auth, auth->request.method, outcome, answer);
+    auth_note_support(auth, auth_to_ask(auth, auth->request.method), outcome, answer);
     auth_dispatch(auth);
 }
 
@@ -206,9 +224,9 @@ void auth_dispatch(struct auth *auth)
                   bytes_are(buf_bytes(&auth->request.name), "none") ? NULL : "unknown method");
     } else if (auth->remaining != 0 && (auth->remaining & bit) == 0) {
         auth_fail(auth, "not among the methods that remain");
-    } else if ((auth->known & bit) == 0 && auth->remaining == 0) {
-        auth_ask_supported(auth, method, on_supported);
-    } else if (auth->remaining == 0 && (auth->offered & bit) == 0) {
+    } else if (auth->remaining == 0 && auth_to_ask(auth, method) != NULL) {
+        auth_ask_supported(auth, auth_to_ask(auth, method), on_supported);
+    } else if (auth->remaining == 0 && (auth_offered(auth) & bit) == 0) {
         auth_fail(auth, "method not offered");
     } else {
         method->run(auth);

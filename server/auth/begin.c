@@ -7,6 +7,8 @@
 #include <stdlib.h>
 
 #define UNSPECIFIED_BIT METHOD_BIT(POLICY__AUTH_METHOD__AUTH_METHOD_UNSPECIFIED)
+#define PASSWORD_BIT    METHOD_BIT(POLICY__AUTH_METHOD__AUTH_METHOD_PASSWORD)
+#define KBDINT_BIT      METHOD_BIT(POLICY__AUTH_METHOD__AUTH_METHOD_KEYBOARD_INTERACTIVE)
 
 static uint32_t methods_mask(const Policy__Methods *methods)
 {
@@ -25,6 +27,7 @@ static void forget_user(struct auth *auth)
     auth->not_required = false;
     auth->all_keys_revoked = false;
     auth->methods_fixed = false;
+    auth->kbdint_tied = false;
     auth->offered = auth->known = 0;
     auth->passed = 0;
 }
@@ -60,6 +63,7 @@ static void note_begin(struct auth *auth, const Policy__BeginAuthAnswer *answer)
     auth->not_required = answer->requirement == POLICY__REQUIREMENT__REQUIREMENT_NOT_REQUIRED;
     if (answer->methods != NULL) {
         auth->methods_fixed = true;
+        auth->kbdint_tied = answer->tie_kbdint_to_password;
         auth->known = UINT32_MAX;
         auth->offered = methods_mask(answer->methods) & ~UNSPECIFIED_BIT;
         warn_of_methods(auth, answer->methods);
@@ -108,14 +112,41 @@ void auth_ask_supported(struct auth *auth, const struct auth_method *method, ans
     auth->asking = asker_ask(auth->asker, method->supported, &question.base, 0, done, auth);
 }
 
+uint32_t auth_offered(const struct auth *auth)
+{
+    bool password = (auth->offered & PASSWORD_BIT) != 0;
+    /* BeginAuth may offer the one without the other. */
+    bool stands = !auth->kbdint_tied || auth->methods_fixed || password;
+
+    return stands ? auth->offered : auth->offered & ~KBDINT_BIT;
+}
+
+const struct auth_method *auth_to_ask(const struct auth *auth, const struct auth_method *method)
+{
+    uint32_t bit = METHOD_BIT(method->method);
+
+    if ((auth->known & bit) == 0)
+        return method;
+    if (bit == KBDINT_BIT && auth->kbdint_tied && (auth->known & PASSWORD_BIT) == 0)
+        return auth_method_row(POLICY__AUTH_METHOD__AUTH_METHOD_PASSWORD);
+    return NULL;
+}
+
 void auth_note_support(struct auth *auth, const struct auth_method *method, enum outcome outcome,
                        const ProtobufCMessage *answer)
 {
     uint32_t bit = METHOD_BIT(method->method);
     const Policy__SupportedAnswer *supported = (const Policy__SupportedAnswer *)answer;
+    bool yes = outcome == ANSWERED && supported->support == POLICY__SUPPORT__SUPPORT_YES;
 
+    if (bit == KBDINT_BIT) { /* absent: its default is the tie */
+        auth->kbdint_tied =
+            outcome == ABSENT || (outcome == ANSWERED &&
+                                  supported->support == POLICY__SUPPORT__SUPPORT_TIED_TO_PASSWORD);
+        yes = yes || auth->kbdint_tied;
+    }
     auth->known |= bit;
     auth->offered &= ~bit;
-    if (outcome == ANSWERED && supported->support == POLICY__SUPPORT__SUPPORT_YES)
+    if (yes)
         auth->offered |= bit;
 }

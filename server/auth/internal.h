@@ -15,8 +15,10 @@ enum { /* RFC 4250 section 4.1.2 */
        MSG_USERAUTH_BANNER = 53,
        MSG_USERAUTH_PK_OK = 60,
        MSG_USERAUTH_PASSWD_CHANGEREQ = 60,
-    MSG_USERAUTH_DIALOGUE_FIRST = 61, /* a method's own messages from the client */
-    MSG_USERAUTH_DIALOGUE_LAST = 79,
+       MSG_USERAUTH_INFO_REQUEST = 60,
+       MSG_USERAUTH_INFO_RESPONSE = 61,
+       MSG_USERAUTH_DIALOGUE_FIRST = 61, /* a method's own messages from the client */
+       MSG_USERAUTH_DIALOGUE_LAST = 79,
 };
 
 enum { /* RFC 4253 section 11.1 */
@@ -75,9 +77,11 @@ struct auth {
     bool begun;
     bool not_required;
     bool all_keys_revoked;
-    uint32_t offered;   /* bit per AuthMethod: offered by BeginAuth, or by the Supported handlers */
-    uint32_t known;     /* bit per AuthMethod: `offered` is known */
+    uint32_t offered; /* bit per AuthMethod: offered by BeginAuth, or by the Supported handlers; see
+                         auth_offered() */
+    uint32_t known;   /* bit per AuthMethod: `offered` is known */
     bool methods_fixed; /* BeginAuth named the methods */
+    bool kbdint_tied;   /* keyboard-interactive asks for the password */
     uint32_t
         *required; /* sets of factors, a bit per method each; one of them must be passed whole */
     size_t required_count;
@@ -108,6 +112,7 @@ struct auth_method {
 
 extern const struct auth_method auth_methods[];
 extern const size_t auth_methods_count;
+const struct auth_method *auth_method_row(Policy__AuthMethod method); /* NULL: not live */
 uint32_t auth_live_methods(void); /* bit per method in the table */
 
 #define METHOD_BIT(method) (UINT32_C(1) << (method))
@@ -115,6 +120,12 @@ uint32_t auth_live_methods(void); /* bit per method in the table */
 /* begin.c: what the user may do at all */
 void auth_begin(struct auth *auth); /* asks BeginAuth, then auth_dispatch() */
 void auth_ask_supported(struct auth *auth, const struct auth_method *method, answer_fn *done);
+/* Bit per method that may be tried. One that is tied to the password is offered if passwords are.
+ */
+uint32_t auth_offered(const struct auth *auth);
+/* The next method whose Supported handler must be asked to know whether `method` is offered; NULL:
+ * it is known. */
+const struct auth_method *auth_to_ask(const struct auth *auth, const struct auth_method *method);
 void auth_note_support(struct auth *auth, const struct auth_method *method, enum outcome outcome,
                        const ProtobufCMessage *answer);
 
@@ -135,8 +146,15 @@ void auth_complete(struct auth *auth); /* sends USERAUTH_SUCCESS and asks AuthCo
 void auth_deny(struct auth *auth, const Policy__Deny *deny);
 void auth_no_answer(struct auth *auth, enum outcome outcome);
 void auth_send_banner(struct auth *auth, const char *text, const char *language);
+void auth_flush_banners(struct auth *auth); /* what was kept back goes before any reply */
 
 void publickey_run(struct auth *auth);
+void kbdint_run(struct auth *auth);
+void kbdint_message(struct auth *auth, uint8_t type, struct bytes message);
 void password_run(struct auth *auth);
+
+/* method_password.c: what a policy may be asked about at all, and the question */
+bool auth_secret_is_acceptable(struct bytes secret);
+void auth_ask_password(struct auth *auth, struct bytes password, answer_fn *done);
 
 #endif

@@ -11,6 +11,7 @@ static void ask_for_change(struct auth *auth, const Policy__PasswordChange *chan
 {
     struct buf message = {0};
 
+    auth_flush_banners(auth);
     buf_put_u8(&message, MSG_USERAUTH_PASSWD_CHANGEREQ);
     buf_put_cstring(&message, change->prompt);
     buf_put_cstring(&message, change->language);
@@ -49,13 +50,12 @@ static void on_verdict(void *owner, enum outcome outcome, const ProtobufCMessage
     }
 }
 
-static void ask_validate(struct auth *auth, struct bytes password)
+void auth_ask_password(struct auth *auth, struct bytes password, answer_fn *done)
 {
     Policy__ValidatePasswordRequest question = POLICY__VALIDATE_PASSWORD_REQUEST__INIT;
 
     question.password = bytes_to_string(password);
-    auth->asking =
-        asker_ask(auth->asker, RPC_VALIDATE_PASSWORD, &question.base, 0, on_verdict, auth);
+    auth->asking = asker_ask(auth->asker, RPC_VALIDATE_PASSWORD, &question.base, 0, done, auth);
     secret_free(question.password);
 }
 
@@ -70,9 +70,9 @@ static void ask_change(struct auth *auth, struct bytes old, struct bytes new)
     secret_free(question.new_password);
 }
 
-static bool acceptable(struct bytes password)
+bool auth_secret_is_acceptable(struct bytes secret)
 {
-    return password.len <= PASSWORD_MAX_BYTES && text_is_clean(password);
+    return secret.len <= PASSWORD_MAX_BYTES && text_is_clean(secret);
 }
 
 void password_run(struct auth *auth)
@@ -84,10 +84,10 @@ void password_run(struct auth *auth)
 
     if (!reader_end(&r))
         auth_fault(auth, DISCONNECT_PROTOCOL_ERROR, "Malformed password request");
-    else if (!acceptable(password) || !acceptable(new))
+    else if (!auth_secret_is_acceptable(password) || !auth_secret_is_acceptable(new))
         auth_fail(auth, "password is too long, not UTF-8, or holds a NUL");
     else if (change)
         ask_change(auth, password, new);
     else
-        ask_validate(auth, password);
+        auth_ask_password(auth, password, on_verdict);
 }

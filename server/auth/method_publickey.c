@@ -100,6 +100,7 @@ static void send_pk_ok(struct auth *auth)
     struct buf reply = {0};
 
     parse_offer(auth, &offer); /* it parsed before it was asked about */
+    auth_flush_banners(auth);
     buf_put_u8(&reply, MSG_USERAUTH_PK_OK);
     buf_put_string(&reply, offer.algorithm);
     buf_put_string(&reply, offer.blob);

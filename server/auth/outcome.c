@@ -23,7 +23,7 @@ static void put_banner(struct buf *out, const char *text, const char *language)
     free(line);
 }
 
-static void flush_banners(struct auth *auth)
+void auth_flush_banners(struct auth *auth)
 {
     struct reader r = reader_of(buf_bytes(&auth->banner));
 
@@ -37,7 +37,7 @@ void auth_send_banner(struct auth *auth, const char *text, const char *language)
 {
     struct buf message = {0};
 
-    flush_banners(auth);
+    auth_flush_banners(auth);
     if (text[0] == '\0')
         return;
     put_banner(&message, text, language);
@@ -64,7 +64,7 @@ void auth_banner(struct auth *auth, const char *text, const char *language)
 
 static void send_failure(struct auth *auth)
 {
-    uint32_t mask = auth->remaining ? auth->remaining : auth->offered;
+    uint32_t mask = auth->remaining ? auth->remaining : auth_offered(auth);
     struct buf list = {0}, message = {0};
 
     for (size_t i = 0; i < auth_methods_count; i++) {
@@ -77,7 +77,7 @@ static void send_failure(struct auth *auth)
     buf_put_u8(&message, MSG_USERAUTH_FAILURE);
     buf_put_string(&message, buf_bytes(&list));
     buf_put_bool(&message, auth->partial);
-    flush_banners(auth);
+    auth_flush_banners(auth);
     transport_send(auth->transport, buf_bytes(&message));
     buf_clear(&list);
     buf_clear(&message);
@@ -265,7 +265,7 @@ void auth_complete(struct auth *auth)
     Policy__Restrictions sum;
     Policy__EnvVar **environment;
 
-    flush_banners(auth);
+    auth_flush_banners(auth);
     auth->state = AUTH_COMPLETING;
     asker_set_authenticated(auth->asker);
     transport_send_auth_success(auth->transport);

@@ -61,7 +61,7 @@ const struct setting settings[] = {
     {"limits.max_failures", "max-failures", SETTING_NUMBER, AT(limits.max_failures), 1, 1000, "N",
      "failed login attempts before we disconnect"},
     {"limits.max_requests", "max-requests", SETTING_NUMBER, AT(limits.max_requests), 1, 100000, "N",
-     "login requests of any kind before we disconnect"},
+     "login requests of any kind, and responses, before we disconnect"},
     {"limits.max_sessions", "max-sessions", SETTING_NUMBER, AT(limits.max_sessions), 0, 100000, "N",
      "open sessions of a connection"},
     {"limits.max_channels", "max-channels", SETTING_NUMBER, AT(limits.max_channels), 0, 100000, "N",

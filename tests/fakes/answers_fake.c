@@ -1,5 +1,7 @@
 #include "fakes/answers_fake.h"
 
+#include "base/alloc.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -58,6 +60,9 @@ static void answer_allow(struct control *control, enum rpc rpc, Policy__Allow *a
     case RPC_VALIDATE_PASSWORD:
     case RPC_CHANGE_PASSWORD:
         ANSWER_WITH(PasswordAnswer, PASSWORD_ANSWER, allow, ALLOW, allow);
+    case RPC_GET_KBDINT_CHALLENGE:
+    case RPC_VALIDATE_KBDINT_RESPONSE:
+        ANSWER_WITH(KbdintAnswer, KBDINT_ANSWER, allow, ALLOW, allow);
     case RPC_PTY_REQUESTED:
     case RPC_ENV_REQUESTED:
         ANSWER_WITH(GrantAnswer, GRANT_ANSWER, allow, ALLOW, allow);
@@ -104,6 +109,9 @@ void fake_deny(struct control *control, enum rpc rpc, const char *message)
     case RPC_VALIDATE_PASSWORD:
     case RPC_CHANGE_PASSWORD:
         ANSWER_WITH(PasswordAnswer, PASSWORD_ANSWER, deny, DENY, &deny);
+    case RPC_GET_KBDINT_CHALLENGE:
+    case RPC_VALIDATE_KBDINT_RESPONSE:
+        ANSWER_WITH(KbdintAnswer, KBDINT_ANSWER, deny, DENY, &deny);
     case RPC_PTY_REQUESTED:
     case RPC_ENV_REQUESTED:
         ANSWER_WITH(GrantAnswer, GRANT_ANSWER, deny, DENY, &deny);
@@ -124,9 +132,50 @@ void fake_partial(struct control *control, enum rpc rpc, Policy__AuthMethod rema
     switch (rpc) {
     case RPC_VALIDATE_PUBLIC_KEY:
         ANSWER_WITH(AuthAnswer, AUTH_ANSWER, partial, PARTIAL, &partial);
+    case RPC_GET_KBDINT_CHALLENGE:
+    case RPC_VALIDATE_KBDINT_RESPONSE:
+        ANSWER_WITH(KbdintAnswer, KBDINT_ANSWER, partial, PARTIAL, &partial);
     default:
         ANSWER_WITH(PasswordAnswer, PASSWORD_ANSWER, partial, PARTIAL, &partial);
     }
+}
+
+void fake_challenge(struct control *control, enum rpc rpc, size_t prompts)
+{
+    Policy__KbdintAnswer answer = POLICY__KBDINT_ANSWER__INIT;
+    Policy__Challenge challenge = POLICY__CHALLENGE__INIT;
+    Policy__Prompt *all = xcalloc(prompts, sizeof(*all)), **list = xcalloc(prompts, sizeof(*list));
+
+    for (size_t i = 0; i < prompts; i++) {
+        policy__prompt__init(&all[i]);
+        all[i].text = xasprintf("prompt %zu", i);
+        all[i].echo = i % 2 != 0;
+        list[i] = &all[i];
+    }
+    challenge.name = "name";
+    challenge.instruction = "instruction";
+    challenge.language = "en";
+    challenge.prompts = list;
+    challenge.n_prompts = prompts;
+    answer.outcome_case = POLICY__KBDINT_ANSWER__OUTCOME_CHALLENGE;
+    answer.challenge = &challenge;
+    fake_answer(control, rpc, &answer.base);
+    for (size_t i = 0; i < prompts; i++)
+        free(all[i].text);
+    free(all);
+    free(list);
+}
+
+void fake_change_required(struct control *control, enum rpc rpc, const char *prompt)
+{
+    Policy__PasswordAnswer answer = POLICY__PASSWORD_ANSWER__INIT;
+    Policy__PasswordChange change = POLICY__PASSWORD_CHANGE__INIT;
+
+    change.prompt = (char *)prompt;
+    change.language = "en";
+    answer.outcome_case = POLICY__PASSWORD_ANSWER__OUTCOME_CHANGE_REQUIRED;
+    answer.change_required = &change;
+    fake_answer(control, rpc, &answer.base);
 }
 
 /* ---- sessions */

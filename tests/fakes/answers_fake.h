@@ -6,6 +6,7 @@
 
 #define FAKE_PUBLICKEY POLICY__AUTH_METHOD__AUTH_METHOD_PUBLICKEY
 #define FAKE_PASSWORD  POLICY__AUTH_METHOD__AUTH_METHOD_PASSWORD
+#define FAKE_KBDINT    POLICY__AUTH_METHOD__AUTH_METHOD_KEYBOARD_INTERACTIVE
 
 /* BeginAuth: these methods, ended by 0; nothing more asked about them. */
 void fake_begin(struct control *control, const Policy__AuthMethod *methods);
@@ -14,13 +15,19 @@ void fake_begin_open(struct control *control); /* names no methods: the Supporte
 void fake_support(struct control *control, enum rpc rpc, Policy__Support support);
 
 /* For ConnectionMade, AuthCompleted, ValidatePublicKey, ValidatePassword, ChangePassword,
- * PtyRequested, EnvRequested. */
+ * GetKbdintChallenge, ValidateKbdintResponse, PtyRequested, EnvRequested. */
 void fake_allow(struct control *control, enum rpc rpc);
 void fake_allow_with(struct control *control, enum rpc rpc, Policy__Restrictions *restrictions);
 void fake_allow_for(struct control *control, enum rpc rpc, uint32_t expires_in_s);
 void fake_deny(struct control *control, enum rpc rpc, const char *message);
 void fake_partial(struct control *control, enum rpc rpc, Policy__AuthMethod remaining,
                   Policy__Restrictions *restrictions);
+
+/* For GetKbdintChallenge, ValidateKbdintResponse: so many prompts, "prompt 0" hidden, "prompt 1"
+ * shown, ... */
+void fake_challenge(struct control *control, enum rpc rpc, size_t prompts);
+/* For ValidatePassword, ChangePassword. */
+void fake_change_required(struct control *control, enum rpc rpc, const char *prompt);
 
 /* For SessionRequested and the programs. */
 void fake_accept(struct control *control, enum rpc rpc);

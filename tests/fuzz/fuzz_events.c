@@ -56,6 +56,7 @@ static void note_verdict(void *arg, enum rpc rpc, const ProtobufCMessage *questi
     struct slot *slot = slot_of(w, question);
     const Policy__Context *context = ((const Policy__BeginAuthRequest *)question)->context;
     bool credential = rpc == RPC_VALIDATE_PASSWORD || rpc == RPC_CHANGE_PASSWORD ||
+                      rpc == RPC_GET_KBDINT_CHALLENGE || rpc == RPC_VALIDATE_KBDINT_RESPONSE ||
                       (rpc == RPC_VALIDATE_PUBLIC_KEY &&
                        ((const Policy__ValidatePublicKeyRequest *)question)->use->phase ==
                            POLICY__KEY_PHASE__KEY_PHASE_PROVEN);
@@ -179,7 +180,12 @@ static void login_step(struct transport *t, struct bytes *feed)
         fake_deliver(t, 50, "sssbss", user, "ssh-connection", "password", true, "old", "new");
         break;
     case 5:
-        fake_deliver_bytes(t, 50, feed_bytes(feed));
+        if (how & 32)
+            fake_deliver(t, 50, "sssss", user, "ssh-connection", "keyboard-interactive", "", "");
+        else if (how & 64)
+            fake_deliver(t, 61, "us", 1, "secret");
+        else
+            fake_deliver_bytes(t, 50, feed_bytes(feed));
         break;
     default:
         send_key(t, user, (how & 1) != 0, how < 0xf0);

@@ -97,8 +97,9 @@ static void answer_begin(struct control *control, size_t index, struct choice *c
 
     fill(&p, c);
     answer.common = &p.common;
-    methods.methods = (Policy__AuthMethod[]){FAKE_PUBLICKEY, FAKE_PASSWORD};
-    methods.n_methods = bits & 2 ? 1 : 2;
+    methods.methods = (Policy__AuthMethod[]){FAKE_PUBLICKEY, FAKE_KBDINT, FAKE_PASSWORD};
+    methods.n_methods = bits & 2 ? 1 : 3;
+    answer.tie_kbdint_to_password = (bits & 0x10) != 0;
     if (bits & 1)
         answer.methods = &methods;
     required.methods = p.methods;
@@ -184,9 +185,18 @@ static void answer_outcome(struct control *control, size_t index, struct choice 
     case RPC_CHANGE_PASSWORD:
         GIVE(PasswordAnswer, PASSWORD_ANSWER);
         break;
+    case RPC_GET_KBDINT_CHALLENGE:
+    case RPC_VALIDATE_KBDINT_RESPONSE:
+        GIVE(KbdintAnswer, KBDINT_ANSWER);
+        break;
     default:
         GIVE(GrantAnswer, GRANT_ANSWER);
     }
+}
+
+static bool is_dialogue(enum rpc rpc)
+{
+    return rpc == RPC_GET_KBDINT_CHALLENGE || rpc == RPC_VALIDATE_KBDINT_RESPONSE;
 }
 
 static void answer_partial(struct control *control, size_t index, struct choice *c)
@@ -194,6 +204,7 @@ static void answer_partial(struct control *control, size_t index, struct choice 
     struct answer_parts p;
     Policy__AuthAnswer key = POLICY__AUTH_ANSWER__INIT;
     Policy__PasswordAnswer password = POLICY__PASSWORD_ANSWER__INIT;
+    Policy__KbdintAnswer kbdint = POLICY__KBDINT_ANSWER__INIT;
     Policy__PasswordChange change = POLICY__PASSWORD_CHANGE__INIT;
 
     fill(&p, c);
@@ -203,6 +214,10 @@ static void answer_partial(struct control *control, size_t index, struct choice 
         key.outcome_case = POLICY__AUTH_ANSWER__OUTCOME_PARTIAL;
         key.partial = &p.partial;
         fake_answer_nth(control, index, &key.base);
+    } else if (is_dialogue(fake_pending_rpc(control, index))) {
+        kbdint.outcome_case = POLICY__KBDINT_ANSWER__OUTCOME_PARTIAL;
+        kbdint.partial = &p.partial;
+        fake_answer_nth(control, index, &kbdint.base);
     } else if (c->conditions) {
         password.outcome_case = POLICY__PASSWORD_ANSWER__OUTCOME_PARTIAL;
         password.partial = &p.partial;
@@ -219,7 +234,7 @@ static void answer_partial(struct control *control, size_t index, struct choice 
 static bool is_credential(enum rpc rpc)
 {
     return rpc == RPC_VALIDATE_PUBLIC_KEY || rpc == RPC_VALIDATE_PASSWORD ||
-           rpc == RPC_CHANGE_PASSWORD;
+           rpc == RPC_CHANGE_PASSWORD || is_dialogue(rpc);
 }
 
 static bool is_probe(enum rpc rpc, const ProtobufCMessage *question)
@@ -237,6 +252,7 @@ static void answer(struct control *control, size_t index, enum rpc rpc, struct c
         break;
     case RPC_PUBLIC_KEY_AUTH_SUPPORTED:
     case RPC_PASSWORD_AUTH_SUPPORTED:
+    case RPC_KBDINT_AUTH_SUPPORTED:
         answer_supported(control, index, c);
         break;
     case RPC_SESSION_REQUESTED:
@@ -275,7 +291,10 @@ void script_answer(struct control *control, struct bytes *feed, bool may_allow, 
         fake_fail_nth(control, index, outcomes[how % 3]);
     } else if ((how & 0x30) == 0x20 && is_credential(rpc)) {
         tell(arg, rpc, question, VERDICT_PART);
-        answer_partial(control, index, &c);
+        if (is_dialogue(rpc) && !c.conditions)
+            fake_challenge(control, rpc, feed_below(feed, 70));
+        else
+            answer_partial(control, index, &c);
     } else {
         tell(arg, rpc, question, c.yes ? VERDICT_YES : VERDICT_NO);
         answer(control, index, rpc, &c);

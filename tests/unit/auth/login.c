@@ -7,7 +7,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SERVICE_REQUEST = 5, SERVICE_ACCEPT, REQUEST = 50, FAILURE, SUCCESS, BANNER, PK_OK = 60 };
+enum {
+    SERVICE_REQUEST = 5,
+    SERVICE_ACCEPT,
+    REQUEST = 50,
+    FAILURE,
+    SUCCESS,
+    BANNER,
+    PK_OK = 60,
+    INFO_REQUEST = 60,
+    INFO_RESPONSE
+};
 
 static bool on_message(void *owner, uint8_t type, struct bytes message)
 {
@@ -122,6 +132,22 @@ void send_password(struct login *l, const char *user, const char *password)
     send_request(l, user, "password", "bs", false, password);
 }
 
+void send_kbdint(struct login *l, const char *user)
+{
+    send_request(l, user, "keyboard-interactive", "ss", "", "");
+}
+
+void send_responses(struct login *l, uint32_t count, const char *response)
+{
+    struct buf message = {0};
+
+    wire_put(&message, "u", count);
+    for (uint32_t i = 0; i < count; i++)
+        wire_put(&message, "s", response);
+    fake_deliver_bytes(l->transport, INFO_RESPONSE, buf_bytes(&message));
+    buf_clear(&message);
+}
+
 void send_probe(struct login *l, const char *user, const char *key)
 {
     send_request(l, user, "publickey", "bss", false, "ssh-ed25519", key);
@@ -178,6 +204,27 @@ void expect_no_success(struct login *l)
 void expect_pk_ok(struct login *l, const char *algorithm, const char *key)
 {
     assert_true(fake_sent_is(l->transport, PK_OK, "ss", algorithm, key));
+}
+
+void expect_password_prompt(struct login *l)
+{
+    assert_true(
+        fake_sent_is(l->transport, INFO_REQUEST, "sssusb", "", "", "", 1, "Password: ", false));
+}
+
+void expect_challenge(struct login *l, size_t prompts)
+{
+    struct buf all = {0};
+
+    for (size_t i = 0; i < prompts; i++) {
+        char text[32];
+
+        snprintf(text, sizeof(text), "prompt %zu", i);
+        wire_put(&all, "sb", text, i % 2 != 0);
+    }
+    assert_true(fake_sent_is(l->transport, INFO_REQUEST, "sssuR", "name", "instruction", "en",
+                             (uint32_t)prompts, buf_bytes(&all)));
+    buf_clear(&all);
 }
 
 void expect_silence(struct login *l)

@@ -38,6 +38,8 @@ int login_teardown(void **state);
 void send_request(struct login *l, const char *user, const char *method, const char *format, ...);
 void send_none(struct login *l, const char *user);
 void send_password(struct login *l, const char *user, const char *password);
+void send_kbdint(struct login *l, const char *user);
+void send_responses(struct login *l, uint32_t count, const char *response); /* all the same */
 void send_probe(struct login *l, const char *user, const char *key);
 /* With a signature that is good for exactly this. */
 void send_signed(struct login *l, const char *user, const char *key);
@@ -52,7 +54,9 @@ void expect_banner(struct login *l, const char *text);
 void expect_success(struct login *l); /* the message; AuthCompleted is asked */
 void expect_no_success(struct login *l);
 void expect_pk_ok(struct login *l, const char *algorithm, const char *key);
-void expect_silence(struct login *l); /* nothing sent, no fault */
+void expect_password_prompt(struct login *l);           /* of a tied dialogue */
+void expect_challenge(struct login *l, size_t prompts); /* as fake_challenge() asks */
+void expect_silence(struct login *l);                   /* nothing sent, no fault */
 void expect_fault(struct login *l, uint32_t code);
 void expect_asked(struct login *l, enum rpc rpc); /* it is what waits, and nothing else */
 void expect_idle(struct login *l);                /* nothing is asked */

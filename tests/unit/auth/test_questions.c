@@ -84,6 +84,8 @@ static void supported_is_asked_on_need_and_for_each_list(void **state)
     fake_begin_open(l->control);
     expect_asked(l, RPC_PUBLIC_KEY_AUTH_SUPPORTED);
     fake_support(l->control, RPC_PUBLIC_KEY_AUTH_SUPPORTED, POLICY__SUPPORT__SUPPORT_NO);
+    expect_asked(l, RPC_KBDINT_AUTH_SUPPORTED);
+    fake_support(l->control, RPC_KBDINT_AUTH_SUPPORTED, POLICY__SUPPORT__SUPPORT_NO);
     expect_asked(l, RPC_PASSWORD_AUTH_SUPPORTED);
     fake_support(l->control, RPC_PASSWORD_AUTH_SUPPORTED, POLICY__SUPPORT__SUPPORT_YES);
     expect_failure(l, "password", false);
@@ -91,6 +93,7 @@ static void supported_is_asked_on_need_and_for_each_list(void **state)
     expect_asked(l, RPC_VALIDATE_PASSWORD); /* known by now */
     fake_deny(l->control, RPC_VALIDATE_PASSWORD, "");
     fake_support(l->control, RPC_PUBLIC_KEY_AUTH_SUPPORTED, POLICY__SUPPORT__SUPPORT_YES);
+    fake_support(l->control, RPC_KBDINT_AUTH_SUPPORTED, POLICY__SUPPORT__SUPPORT_NO);
     fake_support(l->control, RPC_PASSWORD_AUTH_SUPPORTED, POLICY__SUPPORT__SUPPORT_NO);
     expect_failure(l, "publickey", false);
     send_password(l, "alice", "secret"); /* no longer offered: nobody is asked */
@@ -124,11 +127,13 @@ static void a_method_is_offered_only_on_an_explicit_yes(void **state)
     send_none(l, "alice");
     fake_begin_open(l->control);
     fake_support(l->control, RPC_PUBLIC_KEY_AUTH_SUPPORTED, no[0]);
+    fake_fail(l->control, RPC_KBDINT_AUTH_SUPPORTED, UNAVAILABLE);
     fake_fail(l->control, RPC_PASSWORD_AUTH_SUPPORTED, UNAVAILABLE);
     expect_failure(l, "", false);
     for (size_t i = 0; i < 3; i++) {
         send_password(l, "alice", "secret");
         fake_support(l->control, RPC_PUBLIC_KEY_AUTH_SUPPORTED, no[i]);
+        fake_support(l->control, RPC_KBDINT_AUTH_SUPPORTED, no[i]);
         fake_support(l->control, RPC_PASSWORD_AUTH_SUPPORTED, no[i]);
         expect_failure(l, "", false);
     }
