@@ -54,7 +54,10 @@ static void request_clear(struct auth_request *request)
     free(request->user);
     buf_clear(&request->name);
     buf_clear_secret(&request->rest);
-    public_key_free(&request->key);
+    if (request->certificate == NULL)
+        public_key_free(&request->key);
+    certificate_free(&request->certificate);
+    grant_clear(&request->credential);
     if (request->dialogue != NULL)
         request->dialogue_free(request->dialogue);
     *request = (struct auth_request){0};

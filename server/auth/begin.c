@@ -29,6 +29,7 @@ static void forget_user(struct auth *auth)
     auth->methods_fixed = false;
     auth->kbdint_tied = false;
     auth->offered = auth->known = 0;
+    auth->unverified_key = false;
     auth->passed = 0;
 }
 

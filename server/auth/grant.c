@@ -60,6 +60,12 @@ void grant_add(struct grant *grant, const Policy__Restrictions *restrictions)
     grant->list[grant->count++] = copy_of(restrictions);
 }
 
+void grant_add_all(struct grant *grant, const struct grant *from)
+{
+    for (size_t i = 0; i < from->count; i++)
+        grant_add(grant, from->list[i]);
+}
+
 void grant_add_allow(struct grant *grant, const Policy__Allow *allow)
 {
     uint64_t expires;
@@ -147,6 +153,14 @@ bool grant_verify_required(const struct grant *grant)
         if (grant->list[i]->verify_required)
             return true;
     return false;
+}
+
+bool grant_touch_not_required(const struct grant *grant)
+{
+    for (size_t i = 0; i < grant->count; i++)
+        if (!grant->list[i]->touch_not_required)
+            return false;
+    return grant->count > 0;
 }
 
 void grant_environment(const struct grant *grant,

@@ -28,11 +28,15 @@ void grant_add(struct grant *grant, const Policy__Restrictions *restrictions); /
 void grant_add_allow(struct grant *grant,
                      const Policy__Allow *allow); /* restrictions and lifetime */
 
+/* Copies what the other holds: a credential's own restrictions, once it is accepted. */
+void grant_add_all(struct grant *grant, const struct grant *from);
+
 /* Can all of it be kept, for a client at this address? NULL if so, else why not: static text. */
 const char *grant_refusal(const struct grant *grant, const char *peer_ip);
 
 bool grant_no_pty(const struct grant *grant);
 bool grant_verify_required(const struct grant *grant);
+bool grant_touch_not_required(const struct grant *grant); /* all of it says so */
 /* The forced command; false if none is. */
 bool grant_forced_command(const struct grant *grant, struct bytes *command);
 /* Calls fn for every variable that the grant sets, in order. */
@@ -46,5 +50,4 @@ void grant_summary(const struct grant *grant, Policy__Restrictions *out,
 /* Does the address match the list (addresses or CIDR, '!' negates and wins)? An entry that cannot
  * be parsed matches nothing and, negated, refuses. */
 bool grant_source_matches(const Policy__Patterns *patterns, const char *ip);
-
 #endif

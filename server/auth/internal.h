@@ -49,7 +49,10 @@ struct auth_request {
     struct buf name;        /* of the method, as sent: it is part of what a signature covers */
     struct buf rest;        /* what follows the method name; zeroed when the request ends */
     struct public_key *key; /* publickey: the one offered */
-    struct signature_facts facts; /* and what its signature, which verified, said besides */
+    struct certificate *certificate; /* or the certificate that was, whose key it then is */
+    struct signature_facts facts;    /* and what its signature, which verified, said besides */
+    struct grant
+        credential; /* what the credential itself restricts; in force once it is accepted */
     /* A method that talks with the client keeps its state here, freed with the request. */
     void *dialogue;
     void (*dialogue_free)(void *dialogue);
@@ -86,9 +89,10 @@ struct auth {
         *required; /* sets of factors, a bit per method each; one of them must be passed whole */
     size_t required_count;
 
-    uint32_t passed;    /* bit per method: factors passed */
-    uint32_t remaining; /* bit per method: after a partial success only these go on; 0: no partial
-                           success yet */
+    bool unverified_key; /* a key was passed whose user the key did not verify (PIN, finger) */
+    uint32_t passed;     /* bit per method: factors passed */
+    uint32_t remaining;  /* bit per method: after a partial success only these go on; 0: no partial
+                            success yet */
 
     /* Methods still to be asked about for the list of the failure that is being sent */
     size_t listing;

@@ -3,13 +3,15 @@
  * offered key is not a proven key: the policy is asked about both, a probe's answer is good for
  * PK_OK only, and nothing of it is kept.
  */
+#include "auth/certificate.h"
+#include "auth/describe.h"
 #include "auth/internal.h"
 
-#include "base/alloc.h"
 #include "base/log.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* What the client sent, borrowed from auth->request.rest. */
 struct offer {
@@ -49,6 +51,14 @@ static void put_signed_data(struct buf *out, struct auth *auth, const struct off
         buf_put_string(out, offer->host_key);
 }
 
+/* What a signature of this offer must be made with; a certificate's name stands for another. */
+static struct bytes signature_algorithm(const struct auth *auth, const struct offer *offer)
+{
+    if (auth->request.certificate == NULL)
+        return offer->algorithm;
+    return bytes_of_string(certificate_allows(auth->request.certificate, offer->algorithm));
+}
+
 static bool verify_signature(struct auth *auth, const struct offer *offer)
 {
     struct buf data = {0};
@@ -58,38 +68,62 @@ static bool verify_signature(struct auth *auth, const struct offer *offer)
         !bytes_equal(offer->host_key, transport_host_key_used(auth->transport)))
         return false;
     put_signed_data(&data, auth, offer);
-    good = public_key_verify(auth->request.key, offer->algorithm, offer->signature,
+    good = public_key_verify(auth->request.key, signature_algorithm(auth, offer), offer->signature,
                              buf_bytes(&data), &auth->request.facts);
     buf_clear(&data);
     return good;
 }
 
-/* ---- the key as the contract describes it */
+/* ---- the credential */
 
-struct described {
-    Policy__PublicKey key;
-    char *fingerprint, *openssh;
-};
-
-static void describe(struct described *out, const struct public_key *key)
+static const char *take_certificate(struct auth_request *request, const struct offer *offer)
 {
-    struct bytes blob = public_key_blob(key);
+    const char *why;
 
-    policy__public_key__init(&out->key);
-    out->fingerprint = public_key_fingerprint(key);
-    out->openssh = public_key_openssh(key);
-    out->key.algorithm = (char *)public_key_type(key);
-    out->key.blob.data = (uint8_t *)blob.data;
-    out->key.blob.len = blob.len;
-    out->key.fingerprint = out->fingerprint;
-    out->key.openssh = out->openssh;
-    out->key.bits = public_key_bits(key);
+    request->certificate = certificate_parse(offer->blob, &why);
+    if (request->certificate == NULL)
+        return why;
+    request->key = request->certificate->key;
+    if (certificate_allows(request->certificate, offer->algorithm) == NULL)
+        return "the certificate's algorithm is not accepted here";
+    if (!certificate_verify(request->certificate))
+        return "the certificate is not signed by its authority, or with an algorithm that is not "
+               "accepted here";
+    return NULL;
 }
 
-static void described_clear(struct described *described)
+/* NULL, or why nobody needs to be asked about it. */
+static const char *take_credential(struct auth *auth, const struct offer *offer)
 {
-    free(described->fingerprint);
-    free(described->openssh);
+    struct auth_request *request = &auth->request;
+    const char *why = NULL;
+
+    if (certificate_is_claimed(offer->blob)) {
+        why = take_certificate(request, offer);
+    } else {
+        request->key = public_key_parse(offer->blob);
+        if (request->key == NULL || !public_key_allows(request->key, offer->algorithm))
+            why = "key or algorithm not accepted here";
+    }
+    if (why == NULL && auth->all_keys_revoked)
+        why = "every key is revoked";
+    if (why == NULL && offer->is_signed && !verify_signature(auth, offer))
+        why = "signature does not verify";
+    return why;
+}
+
+/* Of a certificate whose authority is trusted: all that the authority wrote into it. */
+static const char *check_certificate(struct auth *auth)
+{
+    struct certificate_use use = {
+        .user = auth->request.user,
+        .peer_ip = auth->peer_ip,
+        .now_s = (uint64_t)time(NULL),
+    };
+
+    if (auth->request.certificate == NULL)
+        return NULL;
+    return certificate_accept(auth->request.certificate, &use, &auth->request.credential);
 }
 
 /* ---- answers */
@@ -109,6 +143,16 @@ static void send_pk_ok(struct auth *auth)
     auth_request_end(auth);
 }
 
+static void accept_probe(struct auth *auth)
+{
+    const char *why = check_certificate(auth);
+
+    if (why != NULL)
+        auth_fail(auth, why);
+    else
+        send_pk_ok(auth);
+}
+
 static void on_probe_verdict(void *owner, enum outcome outcome, const ProtobufCMessage *message)
 {
     struct auth *auth = owner;
@@ -119,44 +163,88 @@ static void on_probe_verdict(void *owner, enum outcome outcome, const ProtobufCM
         auth_no_answer(auth, outcome);
     else if (answer->outcome_case == POLICY__AUTH_ANSWER__OUTCOME_ALLOW ||
              answer->outcome_case == POLICY__AUTH_ANSWER__OUTCOME_PARTIAL)
-        send_pk_ok(auth);
+        accept_probe(auth);
     else
         auth_fail(auth, "key not acceptable to the policy");
 }
 
-/* Security keys: a signature without touch is refused unless this answer says otherwise (OpenSSH
- * PROTOCOL.u2f). */
-static bool touch_suffices(struct auth *auth, const Policy__Restrictions *r)
+/* Security keys: a signature without touch is refused unless everything that speaks of the key says
+ * otherwise (OpenSSH PROTOCOL.u2f): a certificate and the line that trusts it, or this answer. */
+static bool touch_suffices(const struct auth *auth, const Policy__Restrictions *r)
 {
-    bool verify = grant_verify_required(auth->grant) || (r != NULL && r->verify_required);
-    bool security_key = strncmp(public_key_type(auth->request.key), "sk-", 3) == 0;
+    const struct auth_request *request = &auth->request;
+    bool said = request->credential.count > 0;
 
-    if (security_key && !auth->request.facts.user_present && (r == NULL || !r->touch_not_required))
-        return false;
-    return !verify || (security_key && auth->request.facts.user_verified);
+    if (strncmp(public_key_type(request->key), "sk-", 3) != 0 || request->facts.user_present)
+        return true;
+    return said ? grant_touch_not_required(&request->credential)
+                : r != NULL && r->touch_not_required;
+}
+
+static bool verification_suffices(const struct auth *auth, const Policy__Restrictions *r)
+{
+    bool wanted = grant_verify_required(auth->grant) ||
+                  grant_verify_required(&auth->request.credential) ||
+                  (r != NULL && r->verify_required);
+
+    return !wanted || auth->request.facts.user_verified;
+}
+
+static void log_accepted(const struct auth *auth, const Policy__Factor *factor)
+{
+    const Policy__Certificate *c = factor->certificate;
+
+    if (c == NULL)
+        log_info(asker_connection_id(auth->asker), "key_accepted",
+                 log_str("fingerprint", factor->key->fingerprint));
+    else
+        log_info(asker_connection_id(auth->asker), "key_accepted",
+                 log_str("fingerprint", factor->key->fingerprint), log_str("key_id", c->key_id),
+                 log_u64("serial", c->serial), log_str("ca", c->ca->fingerprint));
+}
+
+/* The factor is passed, with an allow, with a partial success, or, where nobody was asked, with
+ * neither. */
+static void pass_key(struct auth *auth, const Policy__Allow *allow,
+                     const Policy__PartialSuccess *partial)
+{
+    const struct certificate *certificate = auth->request.certificate;
+    Policy__Factor factor = POLICY__FACTOR__INIT;
+    struct described_key key;
+    struct described_certificate described;
+
+    describe_key(&key, auth->request.key);
+    factor.method = POLICY__AUTH_METHOD__AUTH_METHOD_PUBLICKEY;
+    factor.key = &key.key;
+    if (certificate != NULL) {
+        describe_certificate(&described, certificate);
+        factor.certificate = &described.certificate;
+    }
+    log_accepted(auth, &factor);
+    if (partial != NULL)
+        auth_partly(auth, &factor, partial);
+    else
+        auth_succeed(auth, &factor, allow);
+    if (factor.certificate != NULL)
+        described_certificate_clear(&described);
+    described_key_clear(&key);
 }
 
 static void accept_key(struct auth *auth, const Policy__AuthAnswer *answer)
 {
     bool whole = answer->outcome_case == POLICY__AUTH_ANSWER__OUTCOME_ALLOW;
-    Policy__Factor factor = POLICY__FACTOR__INIT;
-    struct described described;
+    const Policy__Restrictions *r =
+        whole ? answer->allow->restrictions : answer->partial->restrictions;
+    const char *why = check_certificate(auth);
 
-    if (!touch_suffices(auth,
-                        whole ? answer->allow->restrictions : answer->partial->restrictions)) {
-        auth_fail(auth, "the security key was not touched, or did not verify its user");
-        return;
-    }
-    describe(&described, auth->request.key);
-    factor.method = POLICY__AUTH_METHOD__AUTH_METHOD_PUBLICKEY;
-    factor.key = &described.key;
-    log_info(asker_connection_id(auth->asker), "key_accepted",
-             log_str("fingerprint", described.fingerprint));
-    if (whole)
-        auth_succeed(auth, &factor, answer->allow);
+    if (why == NULL && !touch_suffices(auth, r))
+        why = "the security key was not touched";
+    if (why == NULL && !verification_suffices(auth, r))
+        why = "the key did not verify its user";
+    if (why != NULL)
+        auth_fail(auth, why);
     else
-        auth_partly(auth, &factor, answer->partial);
-    described_clear(&described);
+        pass_key(auth, whole ? answer->allow : NULL, whole ? NULL : answer->partial);
 }
 
 static void on_proven_verdict(void *owner, enum outcome outcome, const ProtobufCMessage *message)
@@ -178,42 +266,70 @@ static void on_proven_verdict(void *owner, enum outcome outcome, const ProtobufC
 
 /* ---- the request */
 
-static void ask_about(struct auth *auth, const struct offer *offer)
+static void ask(struct auth *auth, const struct offer *offer, enum rpc rpc,
+                ProtobufCMessage *question)
+{
+    auth->asking = asker_ask(auth->asker, rpc, question, offer->is_signed ? 0 : ASK_PROBE,
+                             offer->is_signed ? on_proven_verdict : on_probe_verdict, auth);
+}
+
+static void ask_about_key(struct auth *auth, const struct offer *offer, Policy__KeyUse *use)
 {
     Policy__ValidatePublicKeyRequest question = POLICY__VALIDATE_PUBLIC_KEY_REQUEST__INIT;
-    Policy__KeyUse use = POLICY__KEY_USE__INIT;
-    struct described described;
+    struct described_key key;
 
-    describe(&described, auth->request.key);
+    describe_key(&key, auth->request.key);
+    question.key = &key.key;
+    question.use = use;
+    ask(auth, offer, RPC_VALIDATE_PUBLIC_KEY, &question.base);
+    described_key_clear(&key);
+}
+
+static void ask_about_authority(struct auth *auth, const struct offer *offer, Policy__KeyUse *use)
+{
+    Policy__ValidateCaKeyRequest question = POLICY__VALIDATE_CA_KEY_REQUEST__INIT;
+    struct described_key key;
+    struct described_certificate certificate;
+
+    describe_key(&key, auth->request.key);
+    describe_certificate(&certificate, auth->request.certificate);
+    question.ca = certificate.certificate.ca;
+    question.key = &key.key;
+    question.certificate = &certificate.certificate;
+    question.use = use;
+    ask(auth, offer, RPC_VALIDATE_CA_KEY, &question.base);
+    described_certificate_clear(&certificate);
+    described_key_clear(&key);
+}
+
+static void ask_policy(struct auth *auth, const struct offer *offer)
+{
+    Policy__KeyUse use = POLICY__KEY_USE__INIT;
+
     use.phase =
         offer->is_signed ? POLICY__KEY_PHASE__KEY_PHASE_PROVEN : POLICY__KEY_PHASE__KEY_PHASE_PROBE;
-    use.signature_algorithm = bytes_to_string(offer->algorithm);
+    use.signature_algorithm = bytes_to_string(signature_algorithm(auth, offer));
     use.user_present = auth->request.facts.user_present;
     use.user_verified = auth->request.facts.user_verified;
-    question.key = &described.key;
-    question.use = &use;
-    auth->asking = asker_ask(auth->asker, RPC_VALIDATE_PUBLIC_KEY, &question.base,
-                             offer->is_signed ? 0 : ASK_PROBE,
-                             offer->is_signed ? on_proven_verdict : on_probe_verdict, auth);
+    if (auth->request.certificate != NULL)
+        ask_about_authority(auth, offer, &use);
+    else
+        ask_about_key(auth, offer, &use);
     free(use.signature_algorithm);
-    described_clear(&described);
 }
 
 void publickey_run(struct auth *auth)
 {
     struct offer offer;
+    const char *why;
 
     if (!parse_offer(auth, &offer)) {
         auth_fault(auth, DISCONNECT_PROTOCOL_ERROR, "Malformed publickey request");
         return;
     }
-    auth->request.key = public_key_parse(offer.blob);
-    if (auth->request.key == NULL || !public_key_allows(auth->request.key, offer.algorithm))
-        auth_fail(auth, "key or algorithm not accepted here");
-    else if (auth->all_keys_revoked)
-        auth_fail(auth, "every key is revoked");
-    else if (offer.is_signed && !verify_signature(auth, &offer))
-        auth_fail(auth, "signature does not verify");
+    why = take_credential(auth, &offer);
+    if (why != NULL)
+        auth_fail(auth, why);
     else
-        ask_about(auth, &offer);
+        ask_policy(auth, &offer);
 }

@@ -68,9 +68,9 @@ static const char *parse_principals(struct certificate *c, struct bytes list)
         struct bytes name = reader_text(&r);
 
         if (!reader_ok(&r))
-            return "its principals are malformed";
+            return "the certificate's principals are malformed";
         if (c->principals_count == PRINCIPALS_MAX)
-            return "it has too many principals";
+            return "the certificate has too many principals";
         c->principals = xrealloc(c->principals, (c->principals_count + 1) * sizeof(*c->principals));
         c->principals[c->principals_count++] = bytes_to_string(name);
     }
@@ -88,13 +88,13 @@ static const char *parse_options(struct certificate_options *options, struct byt
         char *owned;
 
         if (!reader_ok(&r))
-            return "its options are malformed";
+            return "the certificate's options are malformed";
         if (options->count == OPTIONS_MAX)
-            return "it has too many options";
+            return "the certificate has too many options";
         owned = bytes_to_string(name);
         if (certificate_option(options, owned) != NULL) {
             free(owned);
-            return "one of its options comes twice";
+            return "an option of the certificate comes twice";
         }
         options->list = xrealloc(options->list, (options->count + 1) * sizeof(*options->list));
         options->list[options->count++] = (struct certificate_option){owned, data};
@@ -110,16 +110,16 @@ static const char *parse_authority(struct certificate *c, struct reader *r)
     c->signed_part = bytes_of(c->blob.data, c->blob.len - r->left);
     signature = reader_string(r);
     if (!reader_end(r))
-        return "it is malformed";
+        return "the certificate is malformed";
     if (certificate_is_claimed(ca))
-        return "its authority is itself a certificate";
+        return "the certificate's authority is itself a certificate";
     c->ca = public_key_parse(ca);
     if (c->ca == NULL)
-        return "its authority's key is malformed, weak, or of an unknown type";
+        return "the certificate's authority has a malformed or weak key";
     inside = reader_of(signature);
     c->signature_algorithm = reader_string(&inside);
     c->signature = signature;
-    return reader_ok(&inside) ? NULL : "its signature is malformed";
+    return reader_ok(&inside) ? NULL : "the certificate's signature is malformed";
 }
 
 static const char *parse_fields(struct certificate *c)
@@ -130,7 +130,7 @@ static const char *parse_fields(struct certificate *c)
     const char *why;
 
     if (type == NULL)
-        return "its type is unknown";
+        return "the certificate's type is unknown";
     c->type = type->name;
     reader_string(&r); /* the nonce */
     c->key = parse_key(&r, type);
@@ -144,11 +144,11 @@ static const char *parse_fields(struct certificate *c)
     extensions = reader_string(&r);
     reader_string(&r); /* reserved, and to be ignored */
     if (!reader_ok(&r))
-        return "it is malformed";
+        return "the certificate is malformed";
     if (c->key == NULL)
-        return "its key is malformed or weak";
+        return "the certified key is malformed or weak";
     if (c->kind != CERTIFICATE_USER && c->kind != CERTIFICATE_HOST)
-        return "it is neither a user's nor a host's";
+        return "the certificate is neither a user's nor a host's";
     c->key_id = bytes_to_string(key_id);
     if ((why = parse_principals(c, principals)) != NULL ||
         (why = parse_options(&c->critical, critical)) != NULL ||
@@ -162,7 +162,7 @@ struct certificate *certificate_parse(struct bytes blob, const char **why)
     struct certificate *c;
 
     if (blob.len > BLOB_MAX_BYTES) {
-        *why = "it is too long";
+        *why = "the certificate is too long";
         return NULL;
     }
     c = xcalloc(1, sizeof(*c));
