@@ -164,8 +164,10 @@ static void on_probe_verdict(void *owner, enum outcome outcome, const ProtobufCM
     else if (answer->outcome_case == POLICY__AUTH_ANSWER__OUTCOME_ALLOW ||
              answer->outcome_case == POLICY__AUTH_ANSWER__OUTCOME_PARTIAL)
         accept_probe(auth);
+    else if (answer->outcome_case == POLICY__AUTH_ANSWER__OUTCOME_DENY)
+        auth_deny(auth, answer->deny);
     else
-        auth_fail(auth, "key not acceptable to the policy");
+        auth_no_answer(auth, UNAVAILABLE);
 }
 
 /* Security keys: a signature without touch is refused unless everything that speaks of the key says

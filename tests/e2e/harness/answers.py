@@ -53,6 +53,24 @@ def key_no(message: str = "") -> Any:
     return pb.AuthAnswer(deny=pb.Deny(message=message))
 
 
+def change_required(prompt: str = "Change it", language: str = "") -> Any:
+    return pb.PasswordAnswer(change_required=pb.PasswordChange(prompt=prompt, language=language))
+
+
+def challenge(*prompts: str | tuple[str, bool], **fields: Any) -> Any:
+    """A prompt is its text, or (text, echo)."""
+    pairs = [(each, False) if isinstance(each, str) else each for each in prompts]
+    return pb.KbdintAnswer(challenge=pb.Challenge(prompts=[pb.Prompt(text=text, echo=echo) for text, echo in pairs], **fields))
+
+
+def kbdint_ok(**fields: Any) -> Any:
+    return pb.KbdintAnswer(allow=allow(**fields))
+
+
+def kbdint_no(message: str = "") -> Any:
+    return pb.KbdintAnswer(deny=pb.Deny(message=message))
+
+
 def partial(*remaining: int, **fields: Any) -> Any:
     return pb.PartialSuccess(remaining=remaining, **fields)
 
@@ -100,6 +118,20 @@ def password_house(policy: Policy, user: str = "alice", password: str = "wonderl
         return password_ok() if good else password_no()
 
     policy.on.ValidatePassword = check
+    serve(policy, say(b""))
+    return policy
+
+
+def kbdint_house(policy: Policy, code: str = "271828", user: str = "alice") -> Policy:
+    """One user with a code that is asked for by keyboard-interactive."""
+    policy.on.BeginAuth = begin(KBDINT)
+    policy.on.GetKbdintChallenge = challenge("Code: ", name="Door", instruction="Look at your token.")
+
+    def check(request: Any, _context: Any) -> Any:
+        good = request.context.user == user and list(request.responses) == [code]
+        return kbdint_ok() if good else kbdint_no()
+
+    policy.on.ValidateKbdintResponse = check
     serve(policy, say(b""))
     return policy
 

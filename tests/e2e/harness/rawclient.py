@@ -104,6 +104,19 @@ class RawClient(RawTransport):
     def password_message(user: bytes | str, password: bytes | str) -> bytes:
         return RawClient.auth_message(user, "password", boolean(False) + string(password))
 
+    @staticmethod
+    def change_message(user: bytes | str, old: bytes | str, new: bytes | str) -> bytes:
+        return RawClient.auth_message(user, "password", boolean(True) + string(old) + string(new))
+
+    @staticmethod
+    def kbdint_message(user: bytes | str, submethods: bytes | str = "", language: bytes | str = "") -> bytes:
+        return RawClient.auth_message(user, "keyboard-interactive", string(language) + string(submethods))
+
+    @staticmethod
+    def responses_message(*responses: bytes | str, count: int | None = None) -> bytes:
+        """INFO_RESPONSE; `count`: what it says of their number, where that is a lie."""
+        return bytes([wire.INFO_RESPONSE]) + u32(len(responses) if count is None else count) + b"".join(map(string, responses))
+
     def verdict(self) -> Reader:
         """SUCCESS, FAILURE or message 60."""
         return self.expect(wire.USERAUTH_SUCCESS, wire.USERAUTH_FAILURE, wire.PK_OK)
@@ -117,6 +130,12 @@ class RawClient(RawTransport):
 
     def try_password(self, user: bytes | str, password: bytes | str) -> Reader:
         return self.ask(self.password_message(user, password))
+
+    def try_kbdint(self, user: bytes | str = "alice", **how: bytes | str) -> Reader:
+        return self.ask(self.kbdint_message(user, **how))
+
+    def respond(self, *responses: bytes | str) -> Reader:
+        return self.ask(self.responses_message(*responses))
 
     def probe(self, user: str, key: UserKey) -> Reader:
         return self.ask(self.auth_message(user, "publickey", boolean(False) + string(key.algorithm) + string(key.blob)))
