@@ -7,143 +7,22 @@
 
 #include <cmocka.h>
 
+#include "unit/transport/keypair.h"
+
 #include "transport/transport.h"
 
-#include <openssl/bn.h>
-#include <openssl/core_names.h>
-#include <openssl/ec.h>
-#include <openssl/evp.h>
-#include <openssl/rsa.h>
-#include <openssl/sha.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct pair {
-    EVP_PKEY *secret;
-    struct buf blob;
-    const char *application; /* security keys */
-};
-
-static void put_big(struct buf *out, const BIGNUM *big)
-{
-    uint8_t raw[2050] = {0};
-    size_t len = (size_t)BN_bn2bin(big, raw + 1);
-    size_t skip = len > 0 && (raw[1] & 0x80) != 0 ? 0 : 1;
-
-    buf_put_string(out, bytes_of(raw + skip, len + 1 - skip));
-}
-
-static struct pair ed25519_pair(const char *type, const char *application)
-{
-    struct pair p = {EVP_PKEY_Q_keygen(NULL, NULL, "ED25519"), {0}, application};
-    uint8_t point[32];
-    size_t len = sizeof(point);
-
-    EVP_PKEY_get_raw_public_key(p.secret, point, &len);
-    buf_put_cstring(&p.blob, type);
-    buf_put_string(&p.blob, bytes_of(point, len));
-    if (application != NULL)
-        buf_put_cstring(&p.blob, application);
-    return p;
-}
-
-static struct pair ecdsa_pair(const char *type, const char *curve, const char *group,
-                              const char *application)
-{
-    struct pair p = {EVP_EC_gen(group), {0}, application};
-    uint8_t point[200];
-    size_t len;
-
-    EVP_PKEY_get_octet_string_param(p.secret, OSSL_PKEY_PARAM_PUB_KEY, point, sizeof(point), &len);
-    buf_put_cstring(&p.blob, type);
-    buf_put_cstring(&p.blob, curve);
-    buf_put_string(&p.blob, bytes_of(point, len));
-    if (application != NULL)
-        buf_put_cstring(&p.blob, application);
-    return p;
-}
-
-static struct pair rsa_pair(unsigned bits)
-{
-    struct pair p = {EVP_RSA_gen(bits), {0}, NULL};
-    BIGNUM *n = NULL, *e = NULL;
-
-    EVP_PKEY_get_bn_param(p.secret, OSSL_PKEY_PARAM_RSA_N, &n);
-    EVP_PKEY_get_bn_param(p.secret, OSSL_PKEY_PARAM_RSA_E, &e);
-    buf_put_cstring(&p.blob, "ssh-rsa");
-    put_big(&p.blob, e);
-    put_big(&p.blob, n);
-    BN_free(n);
-    BN_free(e);
-    return p;
-}
-
-static void pair_clear(struct pair *p)
-{
-    EVP_PKEY_free(p->secret);
-    buf_clear(&p->blob);
-}
-
-static struct buf raw_sign(EVP_PKEY *secret, const char *digest, struct bytes data)
-{
-    EVP_MD_CTX *context = EVP_MD_CTX_new();
-    uint8_t raw[2048];
-    size_t len = sizeof(raw);
-    struct buf out = {0};
-
-    assert_int_equal(EVP_DigestSignInit_ex(context, NULL, digest, NULL, NULL, secret, NULL), 1);
-    assert_int_equal(EVP_DigestSign(context, raw, &len, data.data, data.len), 1);
-    EVP_MD_CTX_free(context);
-    if (EVP_PKEY_get_base_id(secret) == EVP_PKEY_EC) {
-        const unsigned char *der = raw;
-        ECDSA_SIG *sig = d2i_ECDSA_SIG(NULL, &der, (long)len);
-
-        put_big(&out, ECDSA_SIG_get0_r(sig));
-        put_big(&out, ECDSA_SIG_get0_s(sig));
-        ECDSA_SIG_free(sig);
-    } else {
-        buf_put(&out, bytes_of(raw, len));
-    }
-    return out;
-}
-
-static struct buf sign(const struct pair *p, const char *algorithm, const char *digest,
-                       struct bytes data, uint8_t flags)
-{
-    struct buf message = {0}, value, out = {0};
-    uint8_t hash[32];
-
-    if (p->application != NULL) {
-        SHA256((const uint8_t *)p->application, strlen(p->application), hash);
-        buf_put(&message, bytes_of(hash, sizeof(hash)));
-        buf_put_u8(&message, flags);
-        buf_put_u32(&message, 7);
-        SHA256(data.data, data.len, hash);
-        buf_put(&message, bytes_of(hash, sizeof(hash)));
-    } else {
-        buf_put(&message, data);
-    }
-    value = raw_sign(p->secret, digest, buf_bytes(&message));
-    buf_put_cstring(&out, algorithm);
-    buf_put_string(&out, buf_bytes(&value));
-    if (p->application != NULL) {
-        buf_put_u8(&out, flags);
-        buf_put_u32(&out, 7);
-    }
-    buf_clear(&message);
-    buf_clear(&value);
-    return out;
-}
 
 static const struct bytes DATA = {(const uint8_t *)"session id and request", 22};
 
 /* The good one passes; each flipped bit, each shorter or longer blob, other data, other algorithms
  * do not. */
-static void check_pair(struct pair p, const char *type, const char *algorithm, const char *digest,
-                       uint32_t bits)
+static void check_pair(struct keypair p, const char *type, const char *algorithm,
+                       const char *digest, uint32_t bits)
 {
     struct public_key *key = public_key_parse(buf_bytes(&p.blob));
-    struct buf signature = sign(&p, algorithm, digest, DATA, 1);
+    struct buf signature = keypair_sign(&p, algorithm, digest, DATA, 1);
     struct bytes name = bytes_of_string(algorithm);
 
     assert_non_null(key);
@@ -174,7 +53,7 @@ static void check_pair(struct pair p, const char *type, const char *algorithm, c
     buf_clear(&signature);
     public_key_free(&key);
     assert_null(key);
-    pair_clear(&p);
+    keypair_clear(&p);
 }
 
 static void test_each_kind(void **state)
@@ -183,27 +62,27 @@ static void test_each_kind(void **state)
     const char *sk_ecdsa = "sk-ecdsa-sha2-nistp256@openssh.com";
 
     (void)state;
-    check_pair(ed25519_pair("ssh-ed25519", NULL), "ssh-ed25519", "ssh-ed25519", NULL, 256);
-    check_pair(ed25519_pair(sk_ed25519, "ssh:"), sk_ed25519, sk_ed25519, NULL, 256);
-    check_pair(ecdsa_pair("ecdsa-sha2-nistp256", "nistp256", "P-256", NULL), "ecdsa-sha2-nistp256",
-               "ecdsa-sha2-nistp256", "SHA256", 256);
-    check_pair(ecdsa_pair("ecdsa-sha2-nistp384", "nistp384", "P-384", NULL), "ecdsa-sha2-nistp384",
-               "ecdsa-sha2-nistp384", "SHA384", 384);
-    check_pair(ecdsa_pair("ecdsa-sha2-nistp521", "nistp521", "P-521", NULL), "ecdsa-sha2-nistp521",
-               "ecdsa-sha2-nistp521", "SHA512", 521);
-    check_pair(ecdsa_pair(sk_ecdsa, "nistp256", "P-256", "ssh:x"), sk_ecdsa, sk_ecdsa, "SHA256",
+    check_pair(keypair_ed25519("ssh-ed25519", NULL), "ssh-ed25519", "ssh-ed25519", NULL, 256);
+    check_pair(keypair_ed25519(sk_ed25519, "ssh:"), sk_ed25519, sk_ed25519, NULL, 256);
+    check_pair(keypair_ecdsa("ecdsa-sha2-nistp256", "nistp256", "P-256", NULL),
+               "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256", "SHA256", 256);
+    check_pair(keypair_ecdsa("ecdsa-sha2-nistp384", "nistp384", "P-384", NULL),
+               "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp384", "SHA384", 384);
+    check_pair(keypair_ecdsa("ecdsa-sha2-nistp521", "nistp521", "P-521", NULL),
+               "ecdsa-sha2-nistp521", "ecdsa-sha2-nistp521", "SHA512", 521);
+    check_pair(keypair_ecdsa(sk_ecdsa, "nistp256", "P-256", "ssh:x"), sk_ecdsa, sk_ecdsa, "SHA256",
                256);
-    check_pair(rsa_pair(2048), "ssh-rsa", "rsa-sha2-512", "SHA512", 2048);
-    check_pair(rsa_pair(2048), "ssh-rsa", "rsa-sha2-256", "SHA256", 2048);
+    check_pair(keypair_rsa(2048), "ssh-rsa", "rsa-sha2-512", "SHA512", 2048);
+    check_pair(keypair_rsa(2048), "ssh-rsa", "rsa-sha2-256", "SHA256", 2048);
 }
 
 static void test_algorithm_must_be_the_signature_s_own(void **state)
 {
-    struct pair p = rsa_pair(2048);
+    struct keypair p = keypair_rsa(2048);
     struct public_key *key = public_key_parse(buf_bytes(&p.blob));
-    struct buf sha1 = sign(&p, "ssh-rsa", "SHA1", DATA, 0);
-    struct buf sha256 = sign(&p, "rsa-sha2-256", "SHA256", DATA, 0);
-    struct buf lie = sign(&p, "rsa-sha2-512", "SHA256", DATA, 0);
+    struct buf sha1 = keypair_sign(&p, "ssh-rsa", "SHA1", DATA, 0);
+    struct buf sha256 = keypair_sign(&p, "rsa-sha2-256", "SHA256", DATA, 0);
+    struct buf lie = keypair_sign(&p, "rsa-sha2-512", "SHA256", DATA, 0);
 
     (void)state;
     assert_false(public_key_allows(key, BYTES("ssh-rsa")));
@@ -215,18 +94,18 @@ static void test_algorithm_must_be_the_signature_s_own(void **state)
     buf_clear(&sha256);
     buf_clear(&lie);
     public_key_free(&key);
-    pair_clear(&p);
+    keypair_clear(&p);
 }
 
 static void test_security_key_flags(void **state)
 {
     const char *type = "sk-ssh-ed25519@openssh.com";
-    struct pair p = ed25519_pair(type, "ssh:");
+    struct keypair p = keypair_ed25519(type, "ssh:");
     struct public_key *key = public_key_parse(buf_bytes(&p.blob));
 
     (void)state;
     for (uint8_t flags = 0; flags < 8; flags++) {
-        struct buf signature = sign(&p, type, NULL, DATA, flags);
+        struct buf signature = keypair_sign(&p, type, NULL, DATA, flags);
         struct signature_facts facts = {true, true};
 
         assert_true(
@@ -240,15 +119,15 @@ static void test_security_key_flags(void **state)
         buf_clear(&signature);
     }
     public_key_free(&key);
-    pair_clear(&p);
+    keypair_clear(&p);
 }
 
 static void test_refused_keys(void **state)
 {
-    struct pair weak = rsa_pair(1024);
-    struct pair good = ecdsa_pair("ecdsa-sha2-nistp256", "nistp256", "P-256", NULL);
-    struct pair curve = ecdsa_pair("ecdsa-sha2-nistp256", "nistp384", "P-256", NULL);
-    struct pair certificate = ed25519_pair("ssh-ed25519-cert-v01@openssh.com", NULL);
+    struct keypair weak = keypair_rsa(1024);
+    struct keypair good = keypair_ecdsa("ecdsa-sha2-nistp256", "nistp256", "P-256", NULL);
+    struct keypair curve = keypair_ecdsa("ecdsa-sha2-nistp256", "nistp384", "P-256", NULL);
+    struct keypair certificate = keypair_ed25519("ssh-ed25519-cert-v01@openssh.com", NULL);
     struct buf huge = {0};
 
     (void)state;
@@ -264,10 +143,10 @@ static void test_refused_keys(void **state)
         buf_put_u8(&huge, 0x7f);
     assert_null(public_key_parse(buf_bytes(&huge)));
     buf_clear(&huge);
-    pair_clear(&weak);
-    pair_clear(&good);
-    pair_clear(&curve);
-    pair_clear(&certificate);
+    keypair_clear(&weak);
+    keypair_clear(&good);
+    keypair_clear(&curve);
+    keypair_clear(&certificate);
 }
 
 /* Made with ssh-keygen. */
