@@ -217,6 +217,17 @@ static void give_back(struct channel *channel, size_t taken)
     channel->window_owed = 0;
 }
 
+static void end_drained(void *arg)
+{
+    struct channel *channel = arg;
+
+    if (channel->state != CHANNEL_DRAINING)
+        return;
+    send_plain(channel, MSG_CHANNEL_CLOSE);
+    log_closed(channel, channel->end_reason);
+    channel_remove(channel, NULL);
+}
+
 /* Hands over what was held back, then the EOF behind it. */
 static void flush_held(struct channel *channel)
 {
@@ -236,6 +247,8 @@ static void flush_held(struct channel *channel)
         channel->eof_passed = true;
         endpoint->ops->eof(endpoint);
     }
+    if (channel->state == CHANNEL_DRAINING) /* the endpoint may be who called us */
+        loop_defer(channels_loop(channel->channels), end_drained, channel);
 }
 
 void channel_passed_on(struct channel *channel, size_t taken)
@@ -304,8 +317,22 @@ void channel_recv_eof(struct channel *channel)
         flush_held(channel);
 }
 
+/* Who closes after his last byte means it to arrive; a program ends whatever it has read. */
+static bool must_drain(const struct channel *channel)
+{
+    return channel->state == CHANNEL_OPEN && !channel->kind->has_program &&
+           channel->endpoint != NULL && channel->held.len > 0;
+}
+
 void channel_recv_close(struct channel *channel)
 {
+    if (must_drain(channel)) {
+        channel->state = CHANNEL_DRAINING;
+        channel->from_client = FLOW_EOF;
+        lane_clear(&channel->lane);
+        decision_cancel(&channel->asking);
+        return;
+    }
     if (channel->state == CHANNEL_OPEN)
         send_plain(channel, MSG_CHANNEL_CLOSE);
     log_closed(channel, channel->end_reason);
@@ -341,6 +368,8 @@ void channel_send_eof(struct channel *channel)
 
 void channel_close(struct channel *channel, const char *why)
 {
+    if (channel->state == CHANNEL_DRAINING)
+        end_drained(channel);
     if (channel->state != CHANNEL_OPEN)
         return;
     channel_send_eof(channel);

@@ -46,8 +46,9 @@ enum channel_state {
     CHANNEL_OFFERED,   /* we want it: the client is asked */
     CHANNEL_ABANDONED, /* so it was, and nobody wants it any more: its answer ends it */
     CHANNEL_OPEN,
-    CHANNEL_CLOSING, /* we sent CLOSE, the peer has not */
-    CHANNEL_CLOSED,  /* gone from the table, freed at the end of the turn */
+    CHANNEL_DRAINING, /* the peer sent CLOSE, and the endpoint still takes what came before it */
+    CHANNEL_CLOSING,  /* we sent CLOSE, the peer has not */
+    CHANNEL_CLOSED,   /* gone from the table, freed at the end of the turn */
 };
 
 /* One direction of a channel. */
@@ -69,7 +70,7 @@ struct channel_kind {
     void (*init)(struct channel *channel); /* NULL: it has no state of its own */
     void (*clear)(struct channel *channel);
     const struct request_type *requests; /* NULL: every request fails */
-    bool has_program;                    /* whose end must be reported */
+    bool has_program;                    /* whose end must be reported, and which ends at once */
 };
 
 struct channel {

@@ -40,6 +40,7 @@ struct endpoint_ops {
     const char *name;
     size_t (*write)(struct endpoint *endpoint, struct bytes data, uint32_t extended_type);
     void (*eof)(struct endpoint *endpoint); /* the client's; after the last write */
+    /* These three: sessions only. */
     void (*window_change)(struct endpoint *endpoint, const Policy__WindowSize *size);
     void (*signal)(struct endpoint *endpoint, const char *name);
     /* Answered by break_answer() if want_reply. */
@@ -67,5 +68,9 @@ struct endpoint {
 /* StreamEndpoint: the policy handles the bytes. NULL if the target is not configured. */
 struct endpoint *endpoint_policy_new(const struct endpoint_start *start, struct control *control,
                                      const Policy__StreamEndpoint *answer);
+
+/* A connected, non-blocking stream socket, which it takes over. Not for sessions. */
+struct endpoint *endpoint_socket_new(struct loop *loop, const struct endpoint_events *events,
+                                     void *owner, int fd);
 
 #endif

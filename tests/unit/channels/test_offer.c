@@ -18,6 +18,7 @@ struct end {
     uint32_t code;
     char reason[64];
     char got[512];
+    bool full; /* write() takes nothing */
     bool gone; /* nothing is left to relay once the client confirms */
     struct channel *channel;
 };
@@ -27,8 +28,11 @@ static size_t end_write(struct endpoint *endpoint, struct bytes data, uint32_t e
     struct end *end = (struct end *)endpoint;
 
     assert_int_equal(extended_type, 0);
+    if (end->full)
+        return 0;
     assert_true(strlen(end->got) + data.len < sizeof(end->got));
-    memcpy(end->got + strlen(end->got), data.data, data.len);
+    if (data.len > 0)
+        memcpy(end->got + strlen(end->got), data.data, data.len);
     return data.len;
 }
 
@@ -139,6 +143,7 @@ static void its_window_and_packets_are_kept(void **state)
     expect_nothing(c);
     fake_deliver(c->transport, EXTENDED, "uus", 0, 1, "x");
     expect_fault(c);
+    client_restart(c);
 }
 
 static void it_is_no_session(void **state)
@@ -157,6 +162,7 @@ static void it_is_no_session(void **state)
     assert_int_equal(fake_asked(c->control, RPC_COUNT), 0);
     for (uint32_t i = 0; i < 4; i++) /* and takes no session's place */
         open_session(c, PEER + i, 1 + i);
+    client_restart(c);
 }
 
 static void a_refusal_is_told_once(void **state)
@@ -188,6 +194,67 @@ static void what_is_gone_meanwhile_closes(void **state)
     fake_deliver(c->transport, CH_CLOSE, "u", 0);
     expect_nothing(c);
     assert_int_equal(channels_count(c->channels), 0);
+}
+
+/* ---- the client closes behind bytes that the endpoint has not taken */
+
+static void what_came_before_a_close_arrives(void **state)
+{
+    struct client *c = *state;
+    struct end end = {.full = true};
+
+    open_offered(c, &end, 0);
+    fake_deliver(c->transport, DATA, "us", 0, "last words");
+    fake_deliver(c->transport, CH_EOF, "u", 0);
+    fake_deliver(c->transport, CH_CLOSE, "u", 0);
+    client_turn(c);
+    expect_nothing(c);
+    assert_int_equal(end.stopped, 0);
+    assert_int_equal(channel_endpoint_events.data(end.channel, BYTES("too late"), 0), 8);
+    expect_nothing(c);
+    end.full = false;
+    channel_endpoint_events.writable(end.channel, 0);
+    assert_string_equal(end.got, "last words");
+    assert_int_equal(end.eofs, 1);
+    assert_int_equal(end.stopped, 0); /* not from inside writable() */
+    client_turn(c);
+    assert_int_equal(end.stopped, 1);
+    expect_sent(c, CH_CLOSE, "u", THEIRS);
+    assert_int_equal(channels_count(c->channels), 0);
+}
+
+static void an_end_cuts_the_drain_short(void **state)
+{
+    struct client *c = *state;
+    struct end end = {.full = true}, lost = {.full = true};
+
+    open_offered(c, &end, 0);
+    open_offered(c, &lost, 1);
+    for (uint32_t id = 0; id < 2; id++) {
+        fake_deliver(c->transport, DATA, "us", id, "last words");
+        fake_deliver(c->transport, CH_CLOSE, "u", id);
+    }
+    channel_endpoint_events.ended(end.channel, false, "reset");
+    assert_int_equal(end.stopped, 1);
+    expect_sent(c, CH_CLOSE, "u", THEIRS);
+    channels_free(&c->channels, "lost");
+    assert_int_equal(lost.stopped, 1);
+    client_turn(c);
+    expect_nothing(c);
+}
+
+static void a_closed_channel_takes_no_more(void **state)
+{
+    struct client *c = *state;
+    struct end end = {.full = true};
+
+    open_offered(c, &end, 0);
+    fake_deliver(c->transport, DATA, "us", 0, "last words");
+    fake_deliver(c->transport, CH_CLOSE, "u", 0);
+    fake_deliver(c->transport, DATA, "us", 0, "more");
+    expect_fault(c);
+    client_restart(c);
+    assert_int_equal(end.stopped, 1);
 }
 
 /* ---- out of order */
@@ -250,6 +317,7 @@ static void answers_to_other_channels_are_faults(void **state)
     confirm(c, 0);
     expect_fault(c);
     assert_int_equal(end.taken, 0);
+    client_restart(c);
 }
 
 static void malformed_answers_are_faults(void **state)
@@ -291,6 +359,7 @@ static void a_packet_size_of_nothing_is_a_fault(void **state)
     fake_deliver(c->transport, CONFIRMATION, "uuuu", 0, THEIRS, PEER_ROOM, 0);
     expect_fault(c);
     assert_int_equal(end.taken, 0);
+    client_restart(c);
 }
 
 /* ---- the client that does not answer */
@@ -388,6 +457,9 @@ int main(void)
         client_test(it_is_no_session),
         client_test(a_refusal_is_told_once),
         client_test(what_is_gone_meanwhile_closes),
+        client_test(what_came_before_a_close_arrives),
+        client_test(an_end_cuts_the_drain_short),
+        client_test(a_closed_channel_takes_no_more),
         client_test(a_second_answer_is_a_fault),
         client_test(nothing_comes_before_the_confirmation),
         client_test(answers_to_other_channels_are_faults),
