@@ -28,7 +28,7 @@ struct asker {
     struct buf state, state_before_user;
     bool state_of_user; /* an answer about this user has set it */
     unsigned epoch;     /* user names so far; 0: none yet */
-    unsigned wide_streams;
+    unsigned streams[LINK_WIDTHS];
 
     struct decision_list decisions;
 };
@@ -118,9 +118,9 @@ struct decision_list *asker_decisions(struct asker *asker)
     return &asker->decisions;
 }
 
-unsigned *asker_wide_streams(struct asker *asker)
+unsigned *asker_streams(struct asker *asker)
 {
-    return &asker->wide_streams;
+    return asker->streams;
 }
 
 unsigned asker_epoch(const struct asker *asker)

@@ -36,8 +36,8 @@ void control_unref(struct control *control)
     control_log_counts(control);
     link_free(&control->decisions);
     for (struct named_link *bulk = control->bulk; bulk != NULL && bulk->name != NULL; bulk++) {
-        link_free(&bulk->wide);
-        link_free(&bulk->narrow);
+        for (unsigned kind = 0; kind < LINK_WIDTHS; kind++)
+            link_free(&bulk->links[kind]);
         free(bulk->name);
     }
     free(control->bulk);
@@ -155,8 +155,8 @@ static void open_bulk(struct control *control, struct named_link *bulk, const ch
                       const char *target)
 {
     bulk->name = xstrdup(name);
-    bulk->wide = link_new(control, target, LINK_WIDE);
-    bulk->narrow = link_new(control, target, LINK_NARROW);
+    for (unsigned kind = 0; kind < LINK_WIDTHS; kind++)
+        bulk->links[kind] = link_new(control, target, (enum link_kind)kind);
 }
 
 static void open_links(struct control *control, const struct control_settings *settings)
@@ -245,10 +245,9 @@ static void on_program_up(void *owner)
     struct control *control = owner;
 
     link_hurry(control->decisions);
-    for (const struct named_link *bulk = control->bulk; bulk->name != NULL; bulk++) {
-        link_hurry(bulk->wide);
-        link_hurry(bulk->narrow);
-    }
+    for (const struct named_link *bulk = control->bulk; bulk->name != NULL; bulk++)
+        for (unsigned kind = 0; kind < LINK_WIDTHS; kind++)
+            link_hurry(bulk->links[kind]);
     if (!control->watching)
         link_watch(control->decisions);
     control->watching = true;
@@ -287,10 +286,9 @@ void control_free(struct control **where)
         control->start->control = NULL;
     cq_cancel_all(&control->cq);
     link_close(control->decisions);
-    for (struct named_link *bulk = control->bulk; bulk->name != NULL; bulk++) {
-        link_close(bulk->wide);
-        link_close(bulk->narrow);
-    }
+    for (struct named_link *bulk = control->bulk; bulk->name != NULL; bulk++)
+        for (unsigned kind = 0; kind < LINK_WIDTHS; kind++)
+            link_close(bulk->links[kind]);
     cq_stop(&control->cq);
     policy_exec_free(&control->exec);
     control_unref(control);

@@ -221,6 +221,8 @@ bool stream_send(struct stream *stream, const ProtobufCMessage *message);
 bool stream_send_data(struct stream *stream, struct bytes payload, uint32_t extended_type);
 /* Bytes that stream_send_data() takes before it returns false; the SSH window follows it. */
 size_t stream_room(const struct stream *stream);
+/* The largest payload of a message from the policy: gRPC ends a stream that brings a larger one. */
+size_t stream_largest(const struct stream *stream);
 /* Bytes of payload sent that have passed the policy's HTTP/2 window since the last call: so much
  * SSH window may be given back. */
 size_t stream_taken(struct stream *stream);

@@ -77,14 +77,27 @@ struct link {
     grpc_connectivity_state state;
 };
 
-/* Streams of one connection share what they may make us hold (design.md, 16 MiB a connection): its
- * first few have wide windows, the others narrow ones. gRPC has windows per link only, so that
- * makes two links. */
+/* Streams of one connection share what they may make us hold, 16 MiB a connection: its first few
+ * are wide, the others ever narrower. gRPC has windows, and a largest message (it takes in whole
+ * ones, however narrow the window), per link only, so that each width is a link. */
 enum link_kind {
-    LINK_DECISIONS,
     LINK_WIDE,
+    LINK_MEDIUM,
     LINK_NARROW,
+    LINK_WIDTHS,
+    LINK_DECISIONS = LINK_WIDTHS,
 };
+
+/* What one stream of a width may make us hold, in each direction. */
+struct stream_width {
+    unsigned streams;      /* of one connection, open at a time */
+    size_t queue_bytes;    /* 0: as configured */
+    size_t queue_messages; /* likewise */
+    uint32_t window_bytes; /* HTTP/2's, towards us */
+    uint32_t payload_max;  /* of one message towards us: ChannelOpened.max_payload_bytes */
+};
+
+extern const struct stream_width stream_widths[LINK_WIDTHS];
 
 struct link *link_new(struct control *control, const char *target, enum link_kind kind);
 /* Destroys the channel, whose calls must have ended; letters still under way may look at the rest
@@ -106,7 +119,7 @@ void link_remember_absent(struct link *link, enum rpc rpc, unsigned generation);
 
 struct named_link {
     char *name; /* "" is the policy */
-    struct link *wide, *narrow;
+    struct link *links[LINK_WIDTHS];
 };
 
 enum { END_CANCELLED = EXPIRED + 1, END_COUNT };
@@ -190,8 +203,8 @@ LIST_HEAD(decision_list, decision);
 
 struct control *asker_control(const struct asker *asker);
 struct decision_list *asker_decisions(struct asker *asker);
-unsigned *asker_wide_streams(struct asker *asker); /* how many of its open streams are wide */
-unsigned asker_epoch(const struct asker *asker);   /* counts the changes of the user name */
+unsigned *asker_streams(struct asker *asker);    /* its open streams, by enum link_kind */
+unsigned asker_epoch(const struct asker *asker); /* counts the changes of the user name */
 const struct asker_events *asker_events(const struct asker *asker, void **owner);
 /* The Context with this question id, or a new one if NULL. */
 Policy__Context *asker_context_for(struct asker *asker, const char *question_id);

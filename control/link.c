@@ -6,6 +6,7 @@
 #include "base/log.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,15 +15,24 @@
 #define BACKOFF_FIRST_MS     100
 #define BACKOFF_MAX_MS       1500
 #define CONNECT_TIMEOUT_MS   5000
-/* Fixed windows: left to itself gRPC lets a peer park 4 MiB a stream in our memory. */
-#define WINDOW_BYTES         (256 * 1024)
-#define NARROW_WINDOW_BYTES  (4 * 1024)
 #define FRAME_BYTES          (64 * 1024)
 #define METADATA_MAX         (16 * 1024)
-#define ENVELOPE             1024 /* on top of the largest answer, so that ours is the complaint */
+#define ENVELOPE             512 /* on top of the largest answer or payload */
 /* Below five minutes servers call it abuse, unless they are configured for it. */
 #define KEEPALIVE_MS         (5 * 60 * 1000)
 #define KEEPALIVE_TIMEOUT_MS 20000
+
+#define KIB 1024u
+
+/* Fixed windows: left to itself gRPC lets a peer park 4 MiB a stream in our memory. Towards us a
+ * stream holds a queue (or one message, if that is larger) and a window, so that 1,000 of them,
+ * more of which a connection does not have by default, hold at most
+ * 6 x 1.25 MiB + 34 x 68 KiB + 960 x 6 KiB, below 16 MiB. Away from us it is less. */
+const struct stream_width stream_widths[LINK_WIDTHS] = {
+    [LINK_WIDE] = {6, 0, 0, 256 * KIB, 1024 * KIB},
+    [LINK_MEDIUM] = {34, 16 * KIB, 1, 4 * KIB, 64 * KIB},
+    [LINK_NARROW] = {UINT_MAX, 4 * KIB, 1, 2 * KIB, 4 * KIB},
+};
 
 static grpc_arg integer(const char *key, int value)
 {
@@ -32,12 +42,14 @@ static grpc_arg integer(const char *key, int value)
 static grpc_channel *create_channel(const char *target, grpc_channel_credentials *credentials,
                                     enum link_kind kind)
 {
-    int window = kind == LINK_NARROW ? NARROW_WINDOW_BYTES : WINDOW_BYTES;
+    bool decisions = kind == LINK_DECISIONS;
+    uint32_t window = stream_widths[decisions ? LINK_WIDE : kind].window_bytes;
+    uint32_t largest = decisions ? rpc_largest_answer() : stream_widths[kind].payload_max;
     grpc_arg args[] = {
         integer(GRPC_ARG_HTTP2_BDP_PROBE, 0),
-        integer(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, window),
+        integer(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, (int)window),
         integer(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, FRAME_BYTES),
-        integer(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, (int)rpc_largest_answer() + ENVELOPE),
+        integer(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, (int)(largest + ENVELOPE)),
         integer(GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, -1),
         integer(GRPC_ARG_MAX_METADATA_SIZE, METADATA_MAX),
         /* Uncompressed, an answer may be a thousand times its size: not offered, and not taken. */
@@ -51,7 +63,7 @@ static grpc_channel *create_channel(const char *target, grpc_channel_credentials
         integer(GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS),
         integer(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS),
         integer(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0),
-        integer(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, kind != LINK_DECISIONS),
+        integer(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, !decisions),
     };
     grpc_channel_args list = {sizeof(args) / sizeof(args[0]), args};
 
@@ -110,8 +122,8 @@ static void link_up(struct link *link)
         return;
     log_info(NULL, "link-up", log_str("link", link->name));
     /* The bulk link to the same policy need not sit out its backoff either. */
-    link_hurry(link->control->bulk[0].wide);
-    link_hurry(link->control->bulk[0].narrow);
+    for (unsigned kind = 0; kind < LINK_WIDTHS; kind++)
+        link_hurry(link->control->bulk[0].links[kind]);
 }
 
 static void look(struct link *link)

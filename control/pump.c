@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #define MESSAGE_COST   64 /* of one in a queue, beside its bytes */
+#define QUEUE_SLACK    1024
 /* A policy that goes on sending after the channel is gone does not hear that it is. */
 #define DISCARD_MAX    (1024 * 1024)
 /* An asker that ignores back-pressure loses its stream, not our memory. */
@@ -224,12 +225,21 @@ void pump_finish(struct stream *stream)
 
 /* ---- receiving */
 
+/* One like the largest so far would still fit, envelopes left aside. */
+static bool has_room(const struct stream *stream)
+{
+    const struct stream_queue *queue = &stream->in;
+
+    return queue->count == 0 ||
+           (queue->count < stream->queue_messages &&
+            queue->bytes + stream->largest_in <= stream->queue_bytes + QUEUE_SLACK);
+}
+
 /* With the lock held: whether to receive one more; the caller starts it without the lock. While our
  * queue is full we do not, and the policy's HTTP/2 window closes. */
 static bool next_receive(struct stream *stream)
 {
-    if (stream->receiving || stream->received_end || stream->live.call == NULL ||
-        is_full(stream, &stream->in))
+    if (stream->receiving || stream->received_end || stream->live.call == NULL || !has_room(stream))
         return false;
     stream->receiving = true;
     stream->tags_out++;
@@ -259,6 +269,8 @@ static grpc_byte_buffer *keep_or_drop(struct stream *stream, grpc_byte_buffer *b
     message = xcalloc(1, sizeof(*message));
     message->buffer = buffer;
     message->bytes = grpc_byte_buffer_length(buffer);
+    if (message->bytes > stream->largest_in)
+        stream->largest_in = message->bytes;
     push(&stream->in, message);
     return NULL;
 }

@@ -32,7 +32,8 @@ struct stream {
     enum rpc rpc;
     char connection_id[ID_TEXT_LEN + 1];
     const char *link_name;
-    unsigned *wide; /* the asker's count, if this stream is one of them and open */
+    const struct stream_width *width;
+    unsigned *open_streams;             /* the asker's count of those of this width */
     size_t queue_bytes, queue_messages; /* of each direction */
 
     /* The call and its tags; each tag is out once at a time. */
@@ -59,6 +60,7 @@ struct stream {
     bool discard;      /* the asker is gone: inbound messages are dropped */
     size_t discarded;  /* bytes of them */
     struct stream_queue out, in;
+    size_t largest_in;        /* message so far: what the next may need */
     size_t taken;             /* payload bytes whose send has completed */
     size_t in_flight_payload; /* of the send that is out */
     uint64_t progress_ms;     /* the last completed send, or when sending began */

@@ -145,29 +145,23 @@ static void deliver(struct letter *letter)
 
 /* ---- opening */
 
-/* Of one connection: more than the sessions that are allowed by default. With their queues and
- * windows these hold 9 MiB at most. */
-#define WIDE_STREAMS_MAX      12
-/* The others: one message at a time. */
-#define NARROW_QUEUE_BYTES    (8 * 1024)
-#define NARROW_QUEUE_MESSAGES 1
-
+/* The widest link of which the connection has a stream left. */
 static struct link *choose_link(struct stream *stream, struct asker *asker, const char *target)
 {
     const struct named_link *bulk = control_bulk(stream->control, target);
-    unsigned *wide = asker_wide_streams(asker);
+    unsigned *open = asker_streams(asker);
+    const struct stream_width *width;
+    unsigned kind = LINK_WIDE;
 
-    stream->queue_bytes = NARROW_QUEUE_BYTES;
-    stream->queue_messages = NARROW_QUEUE_MESSAGES;
-    if (bulk == NULL)
-        return NULL;
-    if (*wide >= WIDE_STREAMS_MAX)
-        return bulk->narrow;
-    ++*wide;
-    stream->wide = wide;
-    stream->queue_bytes = stream->control->queue_bytes;
-    stream->queue_messages = stream->control->queue_messages;
-    return bulk->wide;
+    while (open[kind] >= stream_widths[kind].streams)
+        kind++;
+    open[kind]++;
+    stream->open_streams = &open[kind];
+    width = stream->width = &stream_widths[kind];
+    stream->queue_bytes = width->queue_bytes ? width->queue_bytes : stream->control->queue_bytes;
+    stream->queue_messages =
+        width->queue_messages ? width->queue_messages : stream->control->queue_messages;
+    return bulk ? bulk->links[kind] : NULL;
 }
 
 struct stream *asker_open_stream(struct asker *asker, enum rpc rpc, const char *target,
@@ -256,6 +250,11 @@ size_t stream_room(const struct stream *stream)
     return used < cap ? cap - used : 0;
 }
 
+size_t stream_largest(const struct stream *stream)
+{
+    return stream->width->payload_max;
+}
+
 size_t stream_taken(struct stream *stream)
 {
     size_t taken;
@@ -338,8 +337,7 @@ void stream_close(struct stream **where)
     if (stream == NULL)
         return;
     stream->closed = true;
-    if (stream->wide != NULL)
-        --*stream->wide;
+    --*stream->open_streams;
     drop_current(stream);
     if (!stream->told_end)
         control_count(stream->control, stream->rpc, END_CANCELLED);

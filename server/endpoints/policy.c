@@ -312,6 +312,7 @@ struct endpoint *endpoint_policy_new(const struct endpoint_start *start, struct 
     policy->stream =
         asker_open_stream(start->asker, RPC_CHANNEL, answer->target, &policy_stream_events, policy);
     start->opened->context = asker_context(start->asker);
+    start->opened->max_payload_bytes = (uint32_t)stream_largest(policy->stream);
     send_event(policy, POLICY__CHANNEL_EVENT__EVENT_OPENED, &start->opened->base);
     return &policy->base;
 }

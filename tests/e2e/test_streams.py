@@ -7,6 +7,7 @@ import subprocess
 import grpc
 import pytest
 
+from harness import wire
 from harness.answers import cat, open_house, say, wait_close
 from harness.clients import OpenSsh
 from harness.contract import pb
@@ -206,6 +207,43 @@ def test_end_of_the_connection_is_told(policy: Policy, raw, cut: bool) -> None:
     closed = record.wait_closed()
     assert closed.error or not cut
     policy.wait_for("ConnectionLost")
+
+
+def test_the_more_channels_the_smaller_their_messages(policy: Policy, start_daemon, raw) -> None:
+    """Each is told its largest message; all may use it, and who exceeds it loses that channel and no other."""
+
+    async def program(channel: ChannelStream) -> None:
+        sizes = {b"all": channel.opened.max_payload_bytes, b"too much": 2 * channel.opened.max_payload_bytes}
+        while data := await channel.read_data():
+            payload = b"x" * sizes[data] if data in sizes else data
+            await channel.send(pb.ChannelAction(data=pb.ChannelData(payload=payload)))
+
+    open_house(policy, program)
+    client = raw(port=start_daemon("--max-sessions", "60").port).login()
+    numbers = [client.execute(channel=n) for n in range(60)]
+    policy.board.wait(lambda: len(policy.streams) == 60 and all(s.opened for s in policy.streams), "60 streams")
+    largest = [stream.opened.max_payload_bytes for stream in sorted(policy.streams, key=lambda s: s.opened.channel)]
+    assert largest == [1 << 20] * 6 + [1 << 16] * 34 + [1 << 12] * 20
+    for number in numbers:
+        client.data(number, b"all")
+    got = [0] * 60
+    while got != largest:
+        message = client.expect(wire.CHANNEL_DATA)
+        got[message.u32()] += len(message.string())
+    for number in (numbers[0], numbers[-1]):
+        client.data(number, b"too much")
+    closed = set()
+    while len(closed) < 2:
+        message = client.expect(wire.CHANNEL_DATA, wire.EXTENDED_DATA, wire.CHANNEL_EOF, wire.CHANNEL_CLOSE)
+        if message.type == wire.CHANNEL_CLOSE:
+            closed.add(message.u32())
+    assert closed == {0, 59}
+    for number in (numbers[0], numbers[-1]):
+        client.close_channel(number)
+    for channel in range(1, 59):
+        client.data(numbers[channel], b"still here")
+        message = client.expect(wire.CHANNEL_DATA)
+        assert (message.u32(), message.string()) == (channel, b"still here")
 
 
 def test_many_short_sessions_leave_no_stream(policy: Policy, ssh: OpenSsh) -> None:

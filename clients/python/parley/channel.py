@@ -77,6 +77,8 @@ class Channel:
     def __init__(self, rpc, opened: channel_pb2.ChannelOpened) -> None:
         self._rpc = rpc
         self._opened = opened
+        # The more channels a connection has, the less each may send at once; 0: the daemon does not say.
+        self._write_bytes = min(WRITE_BYTES, opened.max_payload_bytes or WRITE_BYTES)
         self._events: Deque[Event] = collections.deque()
         self._ahead_bytes = 0
         self._arrived = asyncio.Event()
@@ -160,8 +162,8 @@ class Channel:
     ) -> None:
         """Send bytes to the client (text goes as UTF-8). Returns when they have room on their way."""
         view = memoryview(data.encode() if isinstance(data, str) else data).cast("B")
-        for start in range(0, len(view), WRITE_BYTES):
-            piece = bytes(view[start : start + WRITE_BYTES])
+        for start in range(0, len(view), self._write_bytes):
+            piece = bytes(view[start : start + self._write_bytes])
             await self._send(
                 data=channel_pb2.ChannelData(payload=piece, extended_type=extended_type)
             )

@@ -41,13 +41,16 @@ class Daemon:
             return error.code(), error.details()
         raise AssertionError(f"answered {answer}")
 
-    async def open(self, **start):
+    async def open(self, max_payload_bytes=0, **start):
         """A session channel whose first event was sent."""
         start = start or {"shell": channel_pb2.ShellProgram()}
         stream = Stream(self._calls["Channel"](timeout=20))
         await stream.send(
             opened=channel_pb2.ChannelOpened(
-                context=CONTEXT, channel=7, session=channel_pb2.SessionStart(**start)
+                context=CONTEXT,
+                channel=7,
+                session=channel_pb2.SessionStart(**start),
+                max_payload_bytes=max_payload_bytes,
             )
         )
         return stream

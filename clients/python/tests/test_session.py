@@ -318,6 +318,21 @@ def test_large_writes_arrive_whole_and_in_pieces():
     assert play(script, scenario)[0] == payload
 
 
+def test_writes_are_cut_as_the_daemon_wants_it():
+    """A stream of a connection with many channels takes small messages only."""
+
+    async def script(s):
+        await s.write(b"x" * 10_000)
+
+    async def scenario(stream):
+        sizes = []
+        while (action := await stream.receive()) is not None and action.WhichOneof("action") == "data":
+            sizes.append(len(action.data.payload))
+        return sizes
+
+    assert play(script, scenario, max_payload_bytes=4096)[0] == [4096, 4096, 1808]
+
+
 def test_writers_do_not_collide():
     async def script(s):
         await asyncio.gather(*(s.write(bytes([n]) * 100_000) for n in range(8)))

@@ -71,7 +71,10 @@ class ChannelStream:
         await self.context.write(action)
 
     async def write(self, payload: bytes, extended_type: int = 0) -> None:
-        await self.send(pb.ChannelAction(data=pb.ChannelData(payload=payload, extended_type=extended_type)))
+        """In pieces no larger than the daemon takes."""
+        largest = self.opened.max_payload_bytes
+        for at in range(0, len(payload), largest):
+            await self.send(pb.ChannelAction(data=pb.ChannelData(payload=payload[at : at + largest], extended_type=extended_type)))
 
     async def eof(self) -> None:
         await self.send(pb.ChannelAction(eof=pb.ChannelEof()))

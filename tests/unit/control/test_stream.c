@@ -32,6 +32,8 @@ static struct bytes chunk_of(struct talk *talk)
     uint64_t left = talk->to_send - talk->sent;
     size_t len = left < sizeof(chunk) ? (size_t)left : sizeof(chunk);
 
+    if (len > stream_largest(talk->stream)) /* which comes back as large, if it comes back */
+        len = stream_largest(talk->stream);
     for (size_t i = 0; i < len; i += 61)
         chunk[i] = (uint8_t)(talk->sent + i * 7);
     return bytes_of(chunk, len);
