@@ -19,67 +19,6 @@ from harness.wire import boolean, string, u32
 
 Raw = Callable[..., RawClient]
 
-CONNECTION_MESSAGES = {
-    "global": bytes([80]) + string("tcpip-forward") + boolean(True) + string("") + u32(0),
-    "open-session": RawClient.open_message(),
-    "open-direct": RawClient.open_message("direct-tcpip", rest=string("127.0.0.1") + u32(22) + string("127.0.0.1") + u32(1)),
-    "confirmation": bytes([91]) + u32(0) * 4,
-    "data": bytes([94]) + u32(0) + string("x"),
-    "window": bytes([93]) + u32(0) + u32(1),
-    "request": RawClient.request_message(0, "exec", string("id")),
-    "close": bytes([97]) + u32(0),
-    "reply": bytes([81]),
-    "last": bytes([100]) + u32(0),
-}
-
-
-@pytest.mark.parametrize("kind", CONNECTION_MESSAGES)
-@pytest.mark.parametrize("state", ["new", "service", "failed", "probed", "pending"])
-def test_connection_messages_before_login_disconnect(policy: Policy, raw: Raw, state: str, kind: str) -> None:
-    key = UserKey()
-    password_house(policy)
-    policy.on.BeginAuth = begin(PASSWORD, PUBLICKEY)
-    policy.on.ValidatePublicKey = pb.AuthAnswer(allow=pb.Allow())
-    client = raw()
-    if state != "new":
-        client.service()
-    if state == "failed":
-        assert client.try_password("alice", "no").type == 51
-    if state == "probed":
-        assert client.probe("alice", key).type == 60
-    if state == "pending":
-        policy.on.ValidatePassword = hang
-        client.send(client.password_message("alice", "wonderland"))
-        policy.wait_for("ValidatePassword")
-    client.send(CONNECTION_MESSAGES[kind])
-    assert client.expect_disconnect().code == 2
-    assert not {"SessionRequested", "ConnectionRequested", "ServerRequested", "AuthCompleted"} & set(policy.names())
-
-
-SERVER_MESSAGES = {
-    "success": bytes([52]),
-    "failure": bytes([51]) + string("") + boolean(False),
-    "banner": bytes([53]) + string("hello") + string(""),
-    "pk-ok": bytes([60]) + string("ssh-ed25519") + string("x"),
-    "service-accept": bytes([6]) + string("ssh-userauth"),
-    "kex-reply": bytes([31]) + string("x") * 3,
-    "newkeys": bytes([21]),
-}
-
-
-@pytest.mark.parametrize("kind", SERVER_MESSAGES)
-def test_the_servers_own_messages_log_nobody_in(policy: Policy, raw: Raw, kind: str) -> None:
-    """A client that asserts its success is at best told UNIMPLEMENTED, and never gets a session."""
-    password_house(policy)
-    client = raw()
-    client.service()
-    client.send(SERVER_MESSAGES[kind])
-    client.send(client.open_message())
-    end = client.expect_disconnect()
-    assert end.code in (2, 3), end
-    assert not {"SessionRequested", "AuthCompleted"} & set(policy.names())
-
-
 @pytest.mark.parametrize("number", [61, 62, 63, 64, 65, 66, 70, 79])
 def test_method_messages_out_of_place(policy: Policy, raw: Raw, number: int) -> None:
     password_house(policy)

@@ -83,7 +83,7 @@ def attend(port: int, number: int) -> str:
         client.close()
 
 
-def test_no_answer_reaches_the_wrong_question(work: Path, start_daemon: Callable[..., Daemon]) -> None:
+def test_t14_no_answer_reaches_the_wrong_question(work: Path, start_daemon: Callable[..., Daemon]) -> None:
     oracle = Oracle()
     with RawPolicy(f"unix:{work}/policy.sock", oracle.answer):
         daemon = start_daemon(*MANY)
