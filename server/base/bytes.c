@@ -187,3 +187,51 @@ void buf_put_cstring(struct buf *buf, const char *text)
 {
     buf_put_string(buf, bytes_of_string(text));
 }
+
+/* RFC 4648 section 4: one more than the value, 0 for what is not in the alphabet. A table, because
+ * branches on bytes of chance are never foreseen. */
+static const uint8_t sextets[256] = {
+    ['A'] = 1,  ['B'] = 2,  ['C'] = 3,  ['D'] = 4,  ['E'] = 5,  ['F'] = 6,  ['G'] = 7,  ['H'] = 8,
+    ['I'] = 9,  ['J'] = 10, ['K'] = 11, ['L'] = 12, ['M'] = 13, ['N'] = 14, ['O'] = 15, ['P'] = 16,
+    ['Q'] = 17, ['R'] = 18, ['S'] = 19, ['T'] = 20, ['U'] = 21, ['V'] = 22, ['W'] = 23, ['X'] = 24,
+    ['Y'] = 25, ['Z'] = 26, ['a'] = 27, ['b'] = 28, ['c'] = 29, ['d'] = 30, ['e'] = 31, ['f'] = 32,
+    ['g'] = 33, ['h'] = 34, ['i'] = 35, ['j'] = 36, ['k'] = 37, ['l'] = 38, ['m'] = 39, ['n'] = 40,
+    ['o'] = 41, ['p'] = 42, ['q'] = 43, ['r'] = 44, ['s'] = 45, ['t'] = 46, ['u'] = 47, ['v'] = 48,
+    ['w'] = 49, ['x'] = 50, ['y'] = 51, ['z'] = 52, ['0'] = 53, ['1'] = 54, ['2'] = 55, ['3'] = 56,
+    ['4'] = 57, ['5'] = 58, ['6'] = 59, ['7'] = 60, ['8'] = 61, ['9'] = 62, ['+'] = 63, ['/'] = 64};
+
+static bool put_quantum(uint8_t *out, const uint8_t *in, size_t pad)
+{
+    uint32_t word = 0, unused = pad == 2 ? 0xffff : pad == 1 ? 0xff : 0;
+
+    for (size_t i = 0; i < 4; i++) {
+        uint32_t value = i < 4 - pad ? sextets[in[i]] : 1;
+
+        if (value == 0)
+            return false;
+        word = word << 6 | (value - 1);
+    }
+    if ((word & unused) != 0) /* section 3.5: bits that no byte needs are zero */
+        return false;
+    for (size_t i = 0; i < 3 - pad; i++)
+        out[i] = (uint8_t)(word >> (16 - 8 * i));
+    return true;
+}
+
+bool buf_put_base64(struct buf *buf, struct bytes text)
+{
+    size_t quanta = text.len / 4, pad = 0;
+    uint8_t *out;
+
+    if (text.len % 4 != 0)
+        return false;
+    if (quanta > 0 && text.data[text.len - 1] == '=')
+        pad = text.data[text.len - 2] == '=' ? 2 : 1;
+    buf_room(buf, quanta * 3);
+    out = buf->data + buf->len;
+    for (size_t i = 0; i < quanta; i++)
+        if (!put_quantum(out + 3 * i, text.data + 4 * i, i + 1 == quanta ? pad : 0))
+            return false;
+    buf->len += quanta * 3 - pad;
+    return true;
+}

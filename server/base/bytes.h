@@ -54,4 +54,8 @@ void buf_put_u32(struct buf *buf, uint32_t value);
 void buf_put_string(struct buf *buf, struct bytes b); /* uint32 length, then the bytes */
 void buf_put_cstring(struct buf *buf, const char *text);
 
+/* Appends what the base64 text (RFC 4648 section 4, padded, nothing between) means. False, and
+ * nothing is appended: it is not the one encoding of any bytes. */
+bool buf_put_base64(struct buf *buf, struct bytes text);
+
 #endif

@@ -14,6 +14,7 @@
 #define RSA_BITS_MIN     2048
 #define RSA_BITS_MAX     16384
 #define EXPONENT_LEN_MAX 8
+#define ED25519_LEN      32
 
 static const struct key_kind kinds[] = {
     {.type = "ssh-ed25519", .scheme = KEY_ED25519, .bits = 256},
@@ -74,9 +75,15 @@ static EVP_PKEY *parse_ed25519(struct reader *r)
 {
     struct bytes point = reader_string(r);
 
-    if (point.len != 32)
+    if (point.len != ED25519_LEN)
         return NULL;
     return EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL, point.data, point.len);
+}
+
+/* RFC 5656 section 3.1 allows compressed points; nobody sends them. */
+static bool ecdsa_is_sane(const struct key_kind *kind, struct bytes curve, struct bytes point)
+{
+    return bytes_are(curve, kind->curve) && point.len == kind->point_len && point.data[0] == 4;
 }
 
 static EVP_PKEY *parse_ecdsa(struct reader *r, const struct key_kind *kind)
@@ -86,8 +93,7 @@ static EVP_PKEY *parse_ecdsa(struct reader *r, const struct key_kind *kind)
     OSSL_PARAM_BLD *build;
     EVP_PKEY *pkey = NULL;
 
-    /* RFC 5656 section 3.1 allows compressed points; nobody sends them. */
-    if (!bytes_are(curve, kind->curve) || point.len != kind->point_len || point.data[0] != 4)
+    if (!ecdsa_is_sane(kind, curve, point))
         return NULL;
     build = OSSL_PARAM_BLD_new();
     if (build != NULL &&
@@ -133,6 +139,31 @@ static EVP_PKEY *parse_rsa(struct reader *r, uint32_t *bits)
     BN_free(big_e);
     BN_free(big_n);
     return pkey;
+}
+
+/* The fields of the kind, and their shape. */
+static bool skim_fields(const struct key_kind *kind, struct reader *r)
+{
+    struct bytes first = reader_string(r);
+    struct bytes second;
+
+    if (kind->scheme == KEY_ED25519)
+        return first.len == ED25519_LEN;
+    second = reader_string(r);
+    return kind->scheme == KEY_RSA ? rsa_is_sane(first, second)
+                                   : ecdsa_is_sane(kind, first, second);
+}
+
+const char *public_key_type_of(struct bytes blob)
+{
+    struct reader r = reader_of(blob);
+    const struct key_kind *kind = kind_named(reader_string(&r));
+
+    if (kind == NULL || !skim_fields(kind, &r))
+        return NULL;
+    if (kind->security_key)
+        reader_string(&r); /* application */
+    return reader_end(&r) ? kind->type : NULL;
 }
 
 static void parse_fields(struct public_key *key, struct reader *r)

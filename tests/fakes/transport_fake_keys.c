@@ -10,7 +10,7 @@
 
 struct public_key {
     struct buf blob;
-    char *type;
+    const char *type;
 };
 
 static struct signature_facts touched;
@@ -64,19 +64,29 @@ static bool parse_fields(struct bytes blob, struct buf *text)
     return true;
 }
 
-static struct public_key *parse_text(struct bytes blob)
+const char *public_key_type_of(struct bytes blob)
 {
+    static const char *const types[] = {"ssh-ed25519", "ssh-rsa", "sk-ssh-ed25519@openssh.com"};
     const uint8_t *colon = blob.len ? memchr(blob.data, ':', blob.len) : NULL;
-    struct public_key *key;
 
     if (colon == NULL || !text_is_clean(blob))
         return NULL;
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+        if (bytes_are(bytes_of(blob.data, (size_t)(colon - blob.data)), types[i]))
+            return types[i];
+    return NULL;
+}
+
+static struct public_key *parse_text(struct bytes blob)
+{
+    const char *type = public_key_type_of(blob);
+    struct public_key *key;
+
+    if (type == NULL)
+        return NULL;
     key = xcalloc(1, sizeof(*key));
     buf_put(&key->blob, blob);
-    key->type = bytes_to_string(bytes_of(blob.data, (size_t)(colon - blob.data)));
-    if (strcmp(key->type, "ssh-ed25519") != 0 && strcmp(key->type, "ssh-rsa") != 0 &&
-        strcmp(key->type, "sk-ssh-ed25519@openssh.com") != 0)
-        public_key_free(&key);
+    key->type = type;
     return key;
 }
 
@@ -88,7 +98,6 @@ void public_key_free(struct public_key **where)
     if (key == NULL)
         return;
     buf_clear(&key->blob);
-    free(key->type);
     free(key);
 }
 

@@ -137,6 +137,48 @@ static void views_compare_by_content(void **state)
     assert_string_equal(hex, "00a9ff");
 }
 
+/* RFC 4648 section 10, and what is no encoding of anything. */
+static void base64_is_read_in_its_one_form(void **state)
+{
+    static const struct {
+        const char *text, *bytes; /* NULL: refused */
+    } cases[] = {
+        {"", ""},
+        {"Zg==", "f"},
+        {"Zm8=", "fo"},
+        {"Zm9v", "foo"},
+        {"Zm9vYg==", "foob"},
+        {"Zm9vYmE=", "fooba"},
+        {"Zm9vYmFy", "foobar"},
+        {"+/+/", "\xfb\xff\xbf"},
+        {"Zg", NULL},
+        {"Zg=", NULL},
+        {"Zh==", NULL},
+        {"Zm9=", NULL},
+        {"====", NULL},
+        {"Z===", NULL},
+        {"Zg==Zg==", NULL},
+        {"Zm8=\n", NULL},
+        {"Zm 8", NULL},
+        {"Zm-_", NULL},
+        {"Zm9v=", NULL},
+        {"Z\xffgA", NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct buf out = {0};
+        bool good;
+
+        buf_put(&out, BYTES("before"));
+        good = buf_put_base64(&out, bytes_of_string(cases[i].text));
+        if (good != (cases[i].bytes != NULL) ||
+            !bytes_are(bytes_of(out.data + 6, out.len - 6), good ? cases[i].bytes : ""))
+            fail_msg("%s", cases[i].text);
+        buf_clear(&out);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -146,6 +188,7 @@ int main(void)
         cmocka_unit_test(encoders_write_rfc_4251),
         cmocka_unit_test(buffers_grow_and_keep_their_content),
         cmocka_unit_test(views_compare_by_content),
+        cmocka_unit_test(base64_is_read_in_its_one_form),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

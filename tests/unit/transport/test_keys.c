@@ -28,6 +28,7 @@ static void check_pair(struct keypair p, const char *type, const char *algorithm
     assert_non_null(key);
     assert_string_equal(public_key_type(key), type);
     assert_int_equal(public_key_bits(key), bits);
+    assert_string_equal(public_key_type_of(buf_bytes(&p.blob)), type);
     assert_true(bytes_equal(public_key_blob(key), buf_bytes(&p.blob)));
     assert_true(public_key_allows(key, name));
     assert_true(public_key_verify(key, name, buf_bytes(&signature), DATA, NULL));
@@ -45,10 +46,13 @@ static void check_pair(struct keypair p, const char *type, const char *algorithm
     buf_put_u8(&signature, 0);
     assert_false(public_key_verify(key, name, buf_bytes(&signature), DATA, NULL));
 
-    for (size_t i = 0; i < p.blob.len; i++)
+    for (size_t i = 0; i < p.blob.len; i++) {
         assert_null(public_key_parse(bytes_of(p.blob.data, i)));
+        assert_null(public_key_type_of(bytes_of(p.blob.data, i)));
+    }
     buf_put_u8(&p.blob, 0);
     assert_null(public_key_parse(buf_bytes(&p.blob)));
+    assert_null(public_key_type_of(buf_bytes(&p.blob)));
 
     buf_clear(&signature);
     public_key_free(&key);
@@ -133,7 +137,9 @@ static void test_refused_keys(void **state)
     (void)state;
     assert_null(public_key_parse(buf_bytes(&weak.blob)));
     assert_null(public_key_parse(buf_bytes(&curve.blob)));
+    assert_null(public_key_type_of(buf_bytes(&curve.blob)));
     assert_null(public_key_parse(buf_bytes(&certificate.blob)));
+    assert_null(public_key_type_of(buf_bytes(&certificate.blob)));
     good.blob.data[good.blob.len - 1] ^= 1; /* not on the curve any more */
     assert_null(public_key_parse(buf_bytes(&good.blob)));
     buf_put_cstring(&huge, "ssh-rsa");
