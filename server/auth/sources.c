@@ -1,0 +1,186 @@
+/*
+ * from="..." of authorized_keys. Names are not resolved, so a pattern for host names matches
+ * nobody; negated, nobody could tell whom it keeps out, and the whole list is void.
+ */
+#include "auth/key_options.h"
+
+#include "base/network.h"
+
+#include <ctype.h>
+#include <netinet/in.h>
+#include <string.h>
+
+#define MAPPED_BITS 96 /* RFC 4291 section 2.5.5.2 */
+
+struct source {
+    struct bytes text; /* without the '!' */
+    bool negated;
+    bool is_network;
+    bool is_ambiguous; /* bits behind the prefix are set: was the address meant, or the network? */
+    struct network network;
+};
+
+/* Takes the first entry off the list; one that ends in a comma has an empty one after it. */
+static struct bytes next_entry(struct bytes *list, bool *more)
+{
+    const uint8_t *comma = list->len ? memchr(list->data, ',', list->len) : NULL;
+    size_t len = comma ? (size_t)(comma - list->data) : list->len;
+    struct bytes entry = bytes_of(list->data, len);
+
+    *more = comma != NULL;
+    *list = comma ? bytes_of(comma + 1, list->len - len - 1) : bytes_of(NULL, 0);
+    return entry;
+}
+
+static bool has_host_bits(const struct network *network)
+{
+    struct network masked = *network;
+
+    masked.bits = network->family == AF_INET ? 32 : 128;
+    network_mask(&masked, network->bits);
+    return memcmp(masked.address, network->address, sizeof(masked.address)) != 0;
+}
+
+/* The peer's address comes unmapped (address_of()), so what is meant for it must be, too. */
+static void unmap(struct network *network)
+{
+    const uint8_t *address = network->address;
+
+    if (network->family != AF_INET6 || network->bits < MAPPED_BITS ||
+        !IN6_IS_ADDR_V4MAPPED((const struct in6_addr *)address))
+        return;
+    memmove(network->address, address + MAPPED_BITS / 8, 4);
+    memset(network->address + 4, 0, sizeof(network->address) - 4);
+    network->family = AF_INET;
+    network->bits -= MAPPED_BITS;
+}
+
+static bool parse_network(struct bytes text, struct source *out)
+{
+    char copy[NETWORK_TEXT_MAX];
+
+    if (text.len >= sizeof(copy))
+        return false;
+    if (text.len > 0)
+        memcpy(copy, text.data, text.len);
+    copy[text.len] = '\0';
+    if (!network_parse(copy, &out->network))
+        return false;
+    out->is_ambiguous = has_host_bits(&out->network);
+    unmap(&out->network);
+    return true;
+}
+
+static struct source source_of(struct bytes entry)
+{
+    struct source source = {.text = entry};
+
+    if (entry.len > 0 && entry.data[0] == '!') {
+        source.negated = true;
+        source.text = bytes_of(entry.data + 1, entry.len - 1);
+    }
+    source.is_network = parse_network(source.text, &source);
+    return source;
+}
+
+static bool holds_any(struct bytes text, const char *characters)
+{
+    for (size_t i = 0; i < text.len; i++)
+        if (strchr(characters, text.data[i]) != NULL)
+            return true;
+    return false;
+}
+
+static bool holds_only(struct bytes text, const char *characters)
+{
+    for (size_t i = 0; i < text.len; i++)
+        if (strchr(characters, text.data[i]) == NULL)
+            return false;
+    return true;
+}
+
+/* Could the pattern match the text of an address? */
+static bool may_be_address(struct bytes text)
+{
+    return holds_only(text, "0123456789abcdefABCDEF.:*?");
+}
+
+/* Can it be meant for addresses only? No host is called by digits alone, and none has a colon. */
+static bool must_be_address(struct bytes text)
+{
+    return holds_only(text, "0123456789.*?") || (may_be_address(text) && holds_any(text, ":"));
+}
+
+static const char *source_problem(const struct source *source, bool *matches_somebody)
+{
+    if (source->text.len == 0)
+        return "from: an empty entry";
+    if (holds_any(source->text, " \t!"))
+        return "from: a blank or '!' within an entry";
+    if (holds_any(source->text, "/") && (!source->is_network || source->is_ambiguous))
+        return "from: not a network";
+    if (!source->is_network && source->negated && !must_be_address(source->text))
+        return "from: a host name is negated, and names are not resolved";
+    *matches_somebody |= !source->negated && (source->is_network || may_be_address(source->text));
+    return NULL;
+}
+
+const char *sources_problem(struct bytes list)
+{
+    bool matches_somebody = false, more;
+
+    do {
+        struct source source = source_of(next_entry(&list, &more));
+        const char *why = source_problem(&source, &matches_somebody);
+
+        if (why != NULL)
+            return why;
+    } while (more);
+    return matches_somebody ? NULL : "from: matches no address, and names are not resolved";
+}
+
+/* Iterative, with one point to come back to: time is at most the product of both lengths. */
+static bool pattern_matches(struct bytes pattern, const char *text)
+{
+    size_t at = 0, star = SIZE_MAX;
+    const char *resume = text;
+
+    while (*text != '\0') {
+        if (at < pattern.len && pattern.data[at] == '*') {
+            star = at++;
+            resume = text;
+        } else if (at < pattern.len &&
+                   (pattern.data[at] == '?' ||
+                    tolower(pattern.data[at]) == tolower((unsigned char)*text))) {
+            at++;
+            text++;
+        } else if (star != SIZE_MAX) {
+            at = star + 1;
+            text = ++resume;
+        } else {
+            return false;
+        }
+    }
+    while (at < pattern.len && pattern.data[at] == '*')
+        at++;
+    return at == pattern.len;
+}
+
+bool sources_match(struct bytes list, const char *ip)
+{
+    struct network client;
+    bool matched = false, more;
+
+    if (!network_parse(ip, &client))
+        return false;
+    do {
+        struct source source = source_of(next_entry(&list, &more));
+        bool hit = source.is_network ? network_holds(&source.network, &client)
+                                     : pattern_matches(source.text, ip);
+
+        if (hit && source.negated)
+            return false;
+        matched |= hit;
+    } while (more);
+    return matched;
+}
