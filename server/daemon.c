@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/helpers.h"
 #include "control/control.h"
+#include "listeners/admission.h"
 #include "worker.h"
 
 #include <errno.h>
@@ -51,6 +52,7 @@ struct daemon {
     struct control *control;
     struct helpers *helpers;
     struct listener_ports ports;
+    struct admission *admission;
     struct worker *workers;
     size_t worker_count;
     size_t draining; /* workers that still have clients */
@@ -178,6 +180,34 @@ static bool make_control(struct daemon *daemon)
     return daemon->control != NULL;
 }
 
+static void make_admission(struct daemon *daemon)
+{
+    const struct config_admission *config = &daemon->config->admission;
+    struct admission_settings settings = {
+        .begin = config->begin,
+        .rate = config->rate,
+        .full = config->full,
+        .per_source = (uint32_t)config->per_source,
+        .v4_bits = config->v4_bits,
+        .v6_bits = config->v6_bits,
+        .penalties = config->penalties,
+        .penalty_ms = {[OFFENCE_CRASH] = config->crash_ms,
+                       [OFFENCE_AUTH_FAIL] = config->auth_fail_ms,
+                       [OFFENCE_INVALID_USER] = config->invalid_user_ms,
+                       [OFFENCE_NO_AUTH] = config->no_auth_ms,
+                       [OFFENCE_GRACE] = config->grace_ms,
+                       [OFFENCE_REFUSED] = config->refused_ms},
+        .penalty_min_ms = config->min_ms,
+        .penalty_max_ms = config->max_ms,
+        .max_sources = config->penalty_sources,
+        .overflow_denies = config->overflow_denies,
+        .exempt = config->exempt,
+        .exempt_count = config->penalty_exempt.count,
+    };
+
+    daemon->admission = admission_new(&settings);
+}
+
 /* ---- shutdown */
 
 static void on_drained(struct letter *letter)
@@ -264,6 +294,7 @@ static bool serve(struct daemon *daemon)
         return false;
     for (size_t i = 0; i < daemon->worker_count; i++) {
         daemon->workers[i].owner = daemon;
+        daemon->workers[i].admission = daemon->admission;
         daemon->workers[i].drained.deliver = on_drained;
         if (!worker_start(&daemon->workers[i], daemon->control, daemon->helpers, &daemon->ports,
                           &error))
@@ -352,6 +383,7 @@ static bool daemon_init(struct daemon *daemon, const struct config *config, size
     for (size_t i = 0; i < config->unknown_variables.count; i++)
         log_warn(NULL, "unknown-variable",
                  log_str("name", config->unknown_variables.items[i].text));
+    make_admission(daemon);
     if (!watch_signals(daemon))
         return false;
     if (!transport_global_init())
@@ -367,6 +399,7 @@ static void daemon_clear(struct daemon *daemon)
     for (size_t i = 0; i < daemon->worker_count; i++)
         worker_join(&daemon->workers[i]);
     listener_ports_clear(&daemon->ports);
+    admission_free(&daemon->admission);
     if (daemon->control != NULL)
         control_free(&daemon->control);
     helpers_free(&daemon->helpers);

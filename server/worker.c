@@ -144,8 +144,30 @@ static void on_accepted(void *owner, int fd, const struct address *peer,
 {
     struct worker *worker = owner;
 
-    conns_accept(worker->conns, fd, peer, local);
+    if (admission_take(worker->admission, fd, peer))
+        conns_accept(worker->conns, fd, peer, local);
 }
+
+static void on_login_over(void *owner, const struct address *peer, enum conn_login how)
+{
+    static const enum offence offences[] = {
+        [CONN_LOGIN_DONE] = OFFENCE_NONE,
+        [CONN_LOGIN_BLAMELESS] = OFFENCE_NONE,
+        [CONN_LOGIN_NOT_TRIED] = OFFENCE_NO_AUTH,
+        [CONN_LOGIN_FAILED] = OFFENCE_AUTH_FAIL,
+        [CONN_LOGIN_INVALID_USER] = OFFENCE_INVALID_USER,
+        [CONN_LOGIN_REFUSED] = OFFENCE_REFUSED,
+        [CONN_LOGIN_TOO_SLOW] = OFFENCE_GRACE,
+        [CONN_LOGIN_VIOLATION] = OFFENCE_CRASH,
+    };
+    struct worker *worker = owner;
+
+    admission_over(worker->admission, peer, offences[how]);
+}
+
+static const struct conns_events conns_events = {
+    .login_over = on_login_over,
+};
 
 static void *worker_main(void *arg)
 {
@@ -185,7 +207,8 @@ bool worker_start(struct worker *worker, struct control *control, struct helpers
     int failed;
 
     settings.helpers = helpers;
-    worker->conns = conns_new(worker->loop, control, worker->server, &settings);
+    worker->conns =
+        conns_new(worker->loop, control, worker->server, &settings, &conns_events, worker);
     worker->drain_check = event_new(loop_events(worker->loop), -1, 0, on_drain_check, worker);
     worker->listeners = xcalloc(ports->count, sizeof(*worker->listeners));
     for (size_t i = 0; i < ports->count; i++) {

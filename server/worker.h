@@ -6,6 +6,7 @@
 #include "base/helpers.h"
 #include "config/config.h"
 #include "conn/conn.h"
+#include "listeners/admission.h"
 #include "listeners/listener.h"
 
 #include <pthread.h>
@@ -17,6 +18,7 @@ struct worker {
     struct loop *loop;
     struct transport_server *server;
     struct conns *conns;
+    struct admission *admission; /* the process's, given before the start */
     struct listener **listeners;
     size_t listener_count;
 

@@ -295,6 +295,16 @@ bool auth_message(struct auth *auth, uint8_t type, struct bytes message)
     return true;
 }
 
+bool auth_has_failed(const struct auth *auth)
+{
+    return auth->blamed;
+}
+
+bool auth_is_asking(const struct auth *auth)
+{
+    return auth->asking != NULL;
+}
+
 bool auth_is_done(const struct auth *auth)
 {
     return auth->state == AUTH_COMPLETING || auth->state == AUTH_DONE;

@@ -34,6 +34,9 @@ struct auth *auth_new(struct transport *transport, struct asker *asker, struct g
 bool auth_message(struct auth *auth, uint8_t type, struct bytes message);
 /* Text for the user before login (RFC 4252 section 5.4); kept back until authentication begins. */
 void auth_banner(struct auth *auth, const char *text, const char *language);
+/* What the client is to blame for, if it ends before login. */
+bool auth_has_failed(const struct auth *auth); /* an attempt of its own: not for want of an answer */
+bool auth_is_asking(const struct auth *auth);  /* it is the policy that is waited for */
 bool auth_is_done(const struct auth *auth); /* USERAUTH_SUCCESS has been sent */
 void auth_free(struct auth **auth);
 

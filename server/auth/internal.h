@@ -74,6 +74,7 @@ struct auth {
     struct decision *asking; /* at most one at a time */
     struct auth_request request;
     uint32_t requests, failures;
+    bool blamed; /* one of the failures was the client's own */
     uint64_t started_ms;
 
     /* What BeginAuth said of this user */

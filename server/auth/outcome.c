@@ -113,7 +113,7 @@ static void log_attempt(struct auth *auth, const char *outcome, const char *why)
 }
 
 /* why NULL: the "none" request that clients open with, which is no attempt if it comes first. */
-void auth_fail(struct auth *auth, const char *why)
+static void fail(struct auth *auth, const char *why)
 {
     if (why != NULL || auth->requests > 1)
         auth->failures++;
@@ -128,6 +128,13 @@ void auth_fail(struct auth *auth, const char *why)
     list_methods(auth);
 }
 
+void auth_fail(struct auth *auth, const char *why)
+{
+    if (why != NULL)
+        auth->blamed = true;
+    fail(auth, why);
+}
+
 void auth_deny(struct auth *auth, const Policy__Deny *deny)
 {
     auth_send_banner(auth, deny->message, NULL);
@@ -138,7 +145,8 @@ void auth_no_answer(struct auth *auth, enum outcome outcome)
 {
     if (outcome != ABSENT)
         auth_send_banner(auth, no_answer_text, NULL);
-    auth_fail(auth, outcome_name(outcome));
+    auth->blamed = auth->blamed || outcome == ABSENT; /* that handler's default is a no */
+    fail(auth, outcome_name(outcome));
 }
 
 /* ---- success */
@@ -251,6 +259,7 @@ static void on_completed(void *owner, enum outcome outcome, const ProtobufCMessa
         answer->outcome_case != POLICY__AUTH_COMPLETED_ANSWER__OUTCOME_ALLOW) {
         const char *text = answer->deny->message;
 
+        auth->blamed = true;
         auth_fault(auth, DISCONNECT_BY_APPLICATION, text[0] ? text : "Login refused");
         return;
     }

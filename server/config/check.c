@@ -188,6 +188,6 @@ bool config_check(struct config *config, char **error)
         return false;
     }
     return choose_policy(config, error) && check_version_comment(config, error) &&
-           check_listen(config, error) && check_tls(config, error) && read_token(config, error) &&
-           check_host_keys(config, error);
+           check_listen(config, error) && config_check_admission(config, error) &&
+           check_tls(config, error) && read_token(config, error) && check_host_keys(config, error);
 }

@@ -7,6 +7,7 @@
 #define PARLEY_CONFIG_CONFIG_H
 
 #include "base/log.h"
+#include "base/network.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -25,6 +26,25 @@ struct config_item {
 struct config_list {
     struct config_item *items;
     size_t count;
+};
+
+/* Who may begin to log in. */
+struct config_admission {
+    char *start_up, *net_block, *penalty_overflow; /* as written; NULL: the default */
+    uint64_t per_source;                           /* 0: any number */
+    bool penalties;
+    struct config_list penalty_times;  /* offence, "min" or "max" -> milliseconds */
+    uint64_t penalty_sources;          /* for each address family */
+    struct config_list penalty_exempt; /* networks */
+
+    /* What the texts mean; known once the whole is checked */
+    uint32_t begin, rate, full; /* full 0: no limit */
+    uint32_t v4_bits, v6_bits;
+    uint64_t crash_ms, auth_fail_ms, invalid_user_ms, no_auth_ms, grace_ms,
+        refused_ms; /* 0: none */
+    uint64_t min_ms, max_ms;
+    bool overflow_denies;
+    struct network *exempt; /* as many as penalty_exempt has */
 };
 
 struct config {
@@ -58,6 +78,8 @@ struct config {
         uint64_t keepalive_interval_ms, keepalive_count; /* interval 0: off */
         uint64_t window_bytes, max_packet_bytes;
     } limits;
+
+    struct config_admission admission; /* keys of limits in the file */
 
     struct {
         char *kex, *ciphers, *macs, *host_key_algorithms; /* comma-separated; NULL: our defaults */

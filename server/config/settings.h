@@ -29,7 +29,7 @@ struct setting {
     const char *help;
 };
 
-#define SETTING_COUNT 40
+#define SETTING_COUNT 48
 
 extern const struct setting settings[];
 
@@ -66,5 +66,7 @@ void config_set_defaults(struct config *config);
 bool config_read_file(struct config *config, const char *path, char **error);
 bool config_read_environment(struct config *config, char **error);
 bool config_check(struct config *config, char **error);
+/* admission.c: what the texts of struct config_admission mean. */
+bool config_check_admission(struct config *config, char **error);
 
 #endif

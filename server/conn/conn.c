@@ -52,6 +52,7 @@ static void conn_free(void *arg)
 
     LIST_REMOVE(conn, link);
     conns->count--;
+    login_over(conn);
     deadlines_clear(conn);
     decision_cancel(&conn->made);
     channels_free(&conn->channels, conn->end_reason);
@@ -84,6 +85,7 @@ void conn_disconnect(struct conn *conn, uint32_t code, const char *reason, const
     if (!conn_enter(conn, CONN_CLOSING))
         return;
     note_end(conn, true, code, reason);
+    login_judge_end(conn, true, code);
     deadlines_clear(conn);
     transport_disconnect(conn->transport, code, reason, language ? language : "");
     loop_defer(conn->conns->loop, stop_rooms, conn);
@@ -98,6 +100,8 @@ static void greet(struct conn *conn)
     if (conn->state != CONN_GREETING || !conn->keys_exchanged)
         return;
     if (conn->refusal != NULL) {
+        if (conn->unwanted)
+            login_blame(conn, CONN_LOGIN_REFUSED);
         conn_disconnect(conn, DISCONNECT_BY_APPLICATION, conn->refusal, NULL);
         return;
     }
@@ -132,6 +136,7 @@ static void on_connection_made(void *owner, enum outcome outcome, const Protobuf
         refuse(conn, no_answer_text);
     } else if (outcome == ANSWERED) {
         if (answer->outcome_case != POLICY__CONNECTION_MADE_ANSWER__OUTCOME_ALLOW) {
+            conn->unwanted = true;
             refuse(conn, answer->deny->message);
         } else if (!may_go_unsupervised(conn, answer->supervise, answer->supervise_on_loss)) {
             refuse(conn, "Connection refused: it cannot be supervised");
@@ -199,6 +204,7 @@ static void on_auth_completed(void *owner, const Policy__AuthCompletedAnswer *an
     deadlines_apply(conn, answer ? answer->limits : NULL);
     if (!conn_enter(conn, CONN_OPEN))
         return;
+    login_over(conn);
     open_channels(conn);
     deadlines_login_done(conn);
     channels_announce_host_keys(conn->channels);
@@ -214,6 +220,7 @@ static const struct auth_events auth_events = {
 static void on_ordered_disconnect(void *owner, uint32_t code, const char *reason,
                                   const char *language)
 {
+    login_blame(owner, CONN_LOGIN_REFUSED);
     conn_disconnect(owner, code ? code : DISCONNECT_BY_APPLICATION, reason, language);
 }
 
@@ -317,6 +324,7 @@ static void on_ended(void *owner, const struct transport_end *end)
                  (end->kind == TRANSPORT_END_PEER && end->code == DISCONNECT_BY_APPLICATION);
 
     note_end(conn, clean, end->code, end->reason);
+    login_judge_end(conn, end->kind == TRANSPORT_END_PROTOCOL, end->code);
     if (conn_enter(conn, CONN_CLOSED))
         loop_defer(conn->conns->loop, conn_free, conn);
 }
@@ -331,7 +339,8 @@ static const struct transport_events transport_events = {
 /* ---- the connections of one worker */
 
 struct conns *conns_new(struct loop *loop, struct control *control, struct transport_server *server,
-                        const struct conn_settings *settings)
+                        const struct conn_settings *settings, const struct conns_events *events,
+                        void *owner)
 {
     struct conns *conns = xcalloc(1, sizeof(*conns));
 
@@ -339,6 +348,8 @@ struct conns *conns_new(struct loop *loop, struct control *control, struct trans
     conns->control = control;
     conns->server = server;
     conns->settings = *settings;
+    conns->events = events;
+    conns->owner = owner;
     LIST_INIT(&conns->list);
     return conns;
 }
@@ -372,6 +383,7 @@ void conns_accept(struct conns *conns, int fd, const struct address *peer,
     conn->peer = *peer;
     conn->local = *local;
     conn->accepted_ms = clock_ms();
+    conn->logging_in = true;
     conn->asker = asker_new(conns->control, conns->loop, &asker_events, conn);
     asker_set_addresses(conn->asker, peer, local);
     address_format(peer, from);
@@ -381,6 +393,8 @@ void conns_accept(struct conns *conns, int fd, const struct address *peer,
     conn->transport = transport_accept(conns->server, fd, &transport_events, conn);
     if (conn->transport == NULL) {
         log_error(asker_connection_id(conn->asker), "accept_failed");
+        login_blame(conn, CONN_LOGIN_BLAMELESS);
+        login_over(conn);
         asker_free(&conn->asker);
         free(conn);
         return;
@@ -419,6 +433,7 @@ void conns_free(struct conns **where)
     }
     LIST_FOREACH (conn, &conns->list, link) {
         note_end(conn, false, 0, "The server ended");
+        login_blame(conn, CONN_LOGIN_BLAMELESS);
         deadlines_clear(conn);
         stop_rooms(conn);
         if (conn_enter(conn, CONN_CLOSED))

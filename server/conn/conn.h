@@ -25,11 +25,29 @@ struct conn_settings {
 
 extern const struct conn_settings conn_defaults;
 
+/* How logging in ended: what a limit on sources tells apart. */
+enum conn_login {
+    CONN_LOGIN_DONE,         /* the client is in */
+    CONN_LOGIN_BLAMELESS,    /* it is not, and that is not its fault: no answer, our shutdown */
+    CONN_LOGIN_NOT_TRIED,    /* it left, or could not go on, without a failed attempt */
+    CONN_LOGIN_FAILED,       /* it tried */
+    CONN_LOGIN_INVALID_USER, /* with a name that nobody can have */
+    CONN_LOGIN_REFUSED,      /* the policy ordered it away */
+    CONN_LOGIN_TOO_SLOW,     /* the login deadline */
+    CONN_LOGIN_VIOLATION,    /* it broke the protocol */
+};
+
+struct conns_events {
+    /* Once for each connection that conns_accept() was given: nobody logs in there any more. */
+    void (*login_over)(void *owner, const struct address *peer, enum conn_login how);
+};
+
 struct conns;
 
 /* All borrowed; they outlive it. */
 struct conns *conns_new(struct loop *loop, struct control *control, struct transport_server *server,
-                        const struct conn_settings *settings);
+                        const struct conn_settings *settings, const struct conns_events *events,
+                        void *owner);
 /* Takes the connected, non-blocking descriptor. */
 void conns_accept(struct conns *conns, int fd, const struct address *peer,
                   const struct address *local);

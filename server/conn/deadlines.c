@@ -141,9 +141,10 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
-    if (is_due(d->login, now))
+    if (is_due(d->login, now)) {
+        login_blame_slow(conn);
         conn_disconnect(conn, DISCONNECT_BY_APPLICATION, "Login took too long", NULL);
-    else if (is_due(conn->grant.expires_at_ms, now))
+    } else if (is_due(conn->grant.expires_at_ms, now))
         conn_disconnect(conn, DISCONNECT_BY_APPLICATION, "The login has expired", NULL);
     else if (is_due(d->lifetime, now))
         conn_disconnect(conn, DISCONNECT_BY_APPLICATION, "The connection has lived long enough",

@@ -13,8 +13,12 @@
 
 enum { /* RFC 4253 section 11.1 */
        DISCONNECT_PROTOCOL_ERROR = 2,
+       DISCONNECT_KEY_EXCHANGE_FAILED = 3,
+       DISCONNECT_MAC_ERROR = 5,
+       DISCONNECT_VERSION_NOT_SUPPORTED = 8,
        DISCONNECT_CONNECTION_LOST = 10,
        DISCONNECT_BY_APPLICATION = 11,
+       DISCONNECT_ILLEGAL_USER_NAME = 15,
 };
 
 enum conn_state {
@@ -45,6 +49,7 @@ struct conn {
     bool keys_exchanged;
     struct decision *made; /* ConnectionMade; NULL once it has ended */
     char *refusal;         /* ConnectionMade's no, until it can be said under encryption */
+    bool unwanted;         /* and it was the policy's, not for want of an answer */
     struct address peer, local;
     struct asker *asker;
     struct transport *transport;
@@ -56,6 +61,8 @@ struct conn {
     struct deadlines deadlines;
     uint32_t debug_messages;
     uint64_t accepted_ms;
+    bool logging_in;       /* login_over() is still to be told */
+    enum conn_login login; /* DONE until something else is known */
     /* The end, for ConnectionLost and the log */
     bool clean;
     uint32_t end_code;
@@ -67,6 +74,8 @@ struct conns {
     struct control *control;
     struct transport_server *server;
     struct conn_settings settings;
+    const struct conns_events *events;
+    void *owner;
     LIST_HEAD(, conn) list;
     size_t count;
     bool freed; /* goes with the last connection */
@@ -83,6 +92,15 @@ void deadlines_apply(struct conn *conn, const Policy__Limits *limits); /* NULL i
 void deadlines_login_done(struct conn *conn);
 void deadlines_update(struct conn *conn); /* a deadline changed: sets the timer again */
 void deadlines_alive(struct conn *conn);  /* the client answered a keepalive */
+
+/* login.c */
+/* Before conn_disconnect(): what the end will be taken for, if it comes before login. The first one
+ * stays. */
+void login_blame(struct conn *conn, enum conn_login how);
+void login_blame_slow(struct conn *conn);
+/* The connection ends with this code, which we sent (or the peer's doing, false). */
+void login_judge_end(struct conn *conn, bool by_us, uint32_t code);
+void login_over(struct conn *conn); /* tells it, once */
 
 /* report.c */
 void report_lost(struct conn *conn);

@@ -147,6 +147,7 @@ class Parley(Server):
             f"--listen=127.0.0.1:{self.port}",
             f"--host-key={self.keys.host_key}",
             f"--policy={self.policy_address}",
+            *("--start-up=0", "--per-source-start-up=0", "--penalties=off"),  # as sshd below
             *self.extra,
         ]
 

@@ -289,10 +289,19 @@ static void step(struct world *w, struct bytes *feed)
     check(w);
 }
 
+static void on_login_over(void *owner, const struct address *peer, enum conn_login how)
+{
+    (void)peer;
+    assert(how <= CONN_LOGIN_VIOLATION);
+    ++*(size_t *)owner;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
+    static const struct conns_events events = {.login_over = on_login_over};
     static struct loop *loop;
     struct bytes feed = bytes_of(data, len);
+    size_t logins_over = 0;
     struct conn_settings settings = conn_defaults;
     struct world w = {0};
 
@@ -305,7 +314,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     w.loop = loop;
     w.control = fake_control_new();
     w.server = fake_server_new();
-    w.conns = conns_new(loop, w.control, w.server, &settings);
+    w.conns = conns_new(loop, w.control, w.server, &settings, &events, &logins_over);
     while (feed.len > 0)
         step(&w, &feed);
     conns_free(&w.conns);
@@ -313,6 +322,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     event_base_loop(loop_events(loop), EVLOOP_NONBLOCK);
     assert(fake_transports_alive() == 0);
     assert(fake_reports(w.control, RPC_CONNECTION_LOST) == w.connected);
+    assert(logins_over == w.connected); /* each place is given back once */
     fake_control_free(&w.control);
     transport_server_free(&w.server);
     return 0;

@@ -35,7 +35,7 @@ async def daemon(folder, example, *arguments):
     contract = Path(list(parley.__path__)[-1]).parent
     process = await asyncio.create_subprocess_exec(
         PARLEYD,
-        *("--listen", "127.0.0.1:0", "--host-key", str(key), "--workers", "1"),
+        *("--listen", "127.0.0.1:0", "--host-key", str(key), "--workers", "1", "--penalties=off"),
         *(
             "--policy-exec",
             " ".join([sys.executable, str(PACKAGE / "examples" / example), *arguments]),

@@ -416,6 +416,66 @@ static void wrong_flags_are_usage_errors(void **state)
     assert_int_equal(LOAD("--version"), CONFIG_VERSION);
 }
 
+#define LOAD_LIMIT(...) LOAD("--policy", "a:1", "--host-key", "key", __VA_ARGS__)
+
+static void limits_of_sources_are_understood(void **state)
+{
+    const struct config_admission *a = &config.admission;
+
+    (void)state;
+    assert_int_equal(LOAD("--policy", "a:1", "--host-key", "key"), CONFIG_RUN);
+    assert_int_equal(a->begin, 10);
+    assert_int_equal(a->rate, 30);
+    assert_int_equal(a->full, 100);
+    assert_int_equal(a->v4_bits, 32);
+    assert_int_equal(a->v6_bits, 128);
+    assert_int_equal(a->crash_ms, 90000);
+    assert_int_equal(a->max_ms, 600000);
+    assert_true(a->penalties);
+    assert_false(a->overflow_denies);
+    assert_int_equal(LOAD_LIMIT("--start-up", "25", "--per-source-net-block", "24:64",
+                                "--penalties=off", "--penalty", "authfail=7", "--penalty",
+                                "min=20s", "--penalty-overflow", "deny-all", "--penalty-exempt",
+                                "127.0.0.0/8", "--penalty-exempt", "::1"),
+                     CONFIG_RUN);
+    assert_int_equal(a->begin, 25);
+    assert_int_equal(a->rate, 100);
+    assert_int_equal(a->full, 25);
+    assert_int_equal(a->v4_bits, 24);
+    assert_int_equal(a->v6_bits, 64);
+    assert_int_equal(a->auth_fail_ms, 7000);
+    assert_int_equal(a->no_auth_ms, 1000);
+    assert_int_equal(a->min_ms, 20000);
+    assert_false(a->penalties);
+    assert_true(a->overflow_denies);
+    assert_int_equal(a->exempt[0].bits, 8);
+    assert_int_equal(a->exempt[1].bits, 128);
+}
+
+static void wrong_limits_of_sources_are_named(void **state)
+{
+    static const char *const start_ups[] = {
+        "10:30", "10:30:", "10:0:100", "10:101:100", "11:30:10", "0:30:0",  "1:2:3:4",
+        " 1",    "-1",     "1x",       "99999999",   ":",        "10:30:5x"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(start_ups) / sizeof(start_ups[0]); i++) {
+        assert_int_equal(LOAD_LIMIT("--start-up", start_ups[i]), CONFIG_WRONG);
+        assert_ptr_equal(strstr(error, "--start-up: "), error);
+    }
+    assert_int_equal(LOAD_LIMIT("--per-source-net-block", "33:64"), CONFIG_WRONG);
+    assert_string_equal(error,
+                        "--per-source-net-block: \"33:64\" is not V4:V6, bits up to 32 and 128");
+    assert_int_equal(LOAD_LIMIT("--penalty", "rudeness=1s"), CONFIG_WRONG);
+    assert_string_equal(error, "--penalty: no offence is named \"rudeness\"");
+    assert_int_equal(LOAD_LIMIT("--penalty", "min=20m"), CONFIG_WRONG);
+    assert_string_equal(error, "--penalty: min is longer than max");
+    assert_int_equal(LOAD_LIMIT("--penalty-overflow", "maybe"), CONFIG_WRONG);
+    assert_string_equal(error, "--penalty-overflow: \"maybe\" is not permissive or deny-all");
+    assert_int_equal(LOAD_LIMIT("--penalty-exempt", "localhost"), CONFIG_WRONG);
+    assert_string_equal(error, "--penalty-exempt: \"localhost\" is not ADDRESS or ADDRESS/BITS");
+}
+
 static void host_keys_are_looked_at(void **state)
 {
     (void)state;
@@ -469,6 +529,8 @@ int main(void)
         cmocka_unit_test_teardown(a_bad_variable_is_named, clear_environment),
         cmocka_unit_test_teardown(an_unknown_variable_is_noted, clear_environment),
         cmocka_unit_test_teardown(wrong_flags_are_usage_errors, teardown),
+        cmocka_unit_test_teardown(limits_of_sources_are_understood, teardown),
+        cmocka_unit_test_teardown(wrong_limits_of_sources_are_named, teardown),
         cmocka_unit_test_teardown(host_keys_are_looked_at, teardown),
         cmocka_unit_test_teardown(the_token_is_read_from_its_file, teardown),
         cmocka_unit_test(help_shows_defaults),

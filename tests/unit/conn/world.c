@@ -39,12 +39,23 @@ void world_turn(struct world *w)
     event_base_loop(loop_events(w->loop), EVLOOP_NONBLOCK);
 }
 
+static void on_login_over(void *owner, const struct address *peer, enum conn_login how)
+{
+    struct world *w = owner;
+
+    assert_string_equal(peer->ip, "192.0.2.7");
+    w->logins_over++;
+    w->login = how;
+}
+
+static const struct conns_events events = {.login_over = on_login_over};
+
 void world_connect(struct world *w)
 {
     struct address peer = {.ip = "192.0.2.7", .port = 4711}, local = {.ip = "::1", .port = 22};
 
     if (w->conns == NULL)
-        w->conns = conns_new(w->loop, w->control, w->server, &w->settings);
+        w->conns = conns_new(w->loop, w->control, w->server, &w->settings, &events, w);
     conns_accept(w->conns, -1, &peer, &local);
     w->t = fake_server_last(w->server);
 }

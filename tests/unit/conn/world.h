@@ -16,6 +16,8 @@ struct world {
     struct transport_server *server;
     struct conn_settings settings; /* before the first world_connect() */
     struct conns *conns;
+    size_t logins_over; /* how often, and how the last one */
+    enum conn_login login;
     struct transport
         *t; /* of the last connection; dead once it has ended and the loop has turned */
 };
