@@ -66,6 +66,17 @@ void grant_add_all(struct grant *grant, const struct grant *from)
         grant_add(grant, from->list[i]);
 }
 
+void grant_tighten(struct grant *grant, const Policy__Restrictions *restrictions)
+{
+    Policy__Restrictions *added;
+
+    grant_add(grant, restrictions);
+    added = grant->list[grant->count - 1];
+    memmove(grant->list + grant->of_connection + 1, grant->list + grant->of_connection,
+            (grant->count - 1 - grant->of_connection) * sizeof(*grant->list));
+    grant->list[grant->of_connection++] = added;
+}
+
 void grant_add_allow(struct grant *grant, const Policy__Allow *allow)
 {
     uint64_t expires;

@@ -25,6 +25,8 @@ void grant_drop_user(struct grant *grant); /* the user name changed */
 /* Takes back all that was added since `mark` was made by copying the struct. */
 void grant_rollback(struct grant *grant, const struct grant *mark);
 void grant_add(struct grant *grant, const Policy__Restrictions *restrictions); /* NULL is fine */
+/* For the whole connection, whatever becomes of the user name. */
+void grant_tighten(struct grant *grant, const Policy__Restrictions *restrictions);
 void grant_add_allow(struct grant *grant,
                      const Policy__Allow *allow); /* restrictions and lifetime */
 

@@ -117,18 +117,39 @@ static void channel_remove(struct channel *channel, const char *error)
     loop_defer(channels_loop(channels), channel_free, channel);
 }
 
-static void log_closed(const struct channel *channel, const char *why)
+static struct channel_note note_of(const struct channel *channel)
 {
+    return (struct channel_note){
+        .channel = channel->id,
+        .kind = channel->kind->name,
+        .detail = channel->kind->detail ? channel->kind->detail(channel) : (struct bytes){0},
+        .bytes_from_client = channel->bytes_in,
+        .bytes_to_client = channel->bytes_out,
+    };
+}
+
+void channel_note_opened(const struct channel *channel)
+{
+    struct channel_note note = note_of(channel);
+
+    channel->channels->events->opened(channel->channels->owner, &note);
+}
+
+static void tell_closed(const struct channel *channel, const char *why)
+{
+    struct channel_note note = note_of(channel);
+
     log_info(asker_connection_id(channel->channels->asker), "channel_closed",
              log_str("kind", channel->kind->name), log_u64("channel", channel->id),
              log_u64("bytes_in", channel->bytes_in), log_u64("bytes_out", channel->bytes_out),
              log_u64("ms", clock_ms() - channel->opened_ms), log_str("why", why));
+    channel->channels->events->closed(channel->channels->owner, &note);
 }
 
 void channel_drop(struct channel *channel, const char *why)
 {
     if (channel->state >= CHANNEL_OPEN)
-        log_closed(channel, why ? why : channel->end_reason);
+        tell_closed(channel, why ? why : channel->end_reason);
     channel_remove(channel, why);
 }
 
@@ -184,6 +205,7 @@ void channel_confirm(struct channel *channel, const Policy__ChannelOptions *opti
     buf_put_u32(&message, channel->window);
     buf_put_u32(&message, channel->packet_max);
     send_message(channel, &message);
+    channel_note_opened(channel);
 }
 
 void channel_refuse(struct channel *channel, uint32_t code, const char *reason,
@@ -224,7 +246,7 @@ static void end_drained(void *arg)
     if (channel->state != CHANNEL_DRAINING)
         return;
     send_plain(channel, MSG_CHANNEL_CLOSE);
-    log_closed(channel, channel->end_reason);
+    tell_closed(channel, channel->end_reason);
     channel_remove(channel, NULL);
 }
 
@@ -335,7 +357,7 @@ void channel_recv_close(struct channel *channel)
     }
     if (channel->state == CHANNEL_OPEN)
         send_plain(channel, MSG_CHANNEL_CLOSE);
-    log_closed(channel, channel->end_reason);
+    tell_closed(channel, channel->end_reason);
     channel_remove(channel, NULL);
 }
 

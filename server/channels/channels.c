@@ -32,6 +32,14 @@ void channels_pressure(void *owner, bool full)
         transport_resume(channels->transport);
 }
 
+void channels_set_rules(struct channels *channels, const struct channels_rules *rules)
+{
+    channels->rules = *rules;
+    buf_clear(&channels->forced_command);
+    buf_put(&channels->forced_command, rules->forced_command);
+    channels->rules.forced_command = buf_bytes(&channels->forced_command);
+}
+
 struct channels *channels_new(struct transport *transport, struct asker *asker,
                               struct control *control, const struct channels_settings *settings,
                               const struct channels_rules *rules,
@@ -43,9 +51,7 @@ struct channels *channels_new(struct transport *transport, struct asker *asker,
     channels->asker = asker;
     channels->control = control;
     channels->settings = *settings;
-    channels->rules = *rules;
-    buf_put(&channels->forced_command, rules->forced_command);
-    channels->rules.forced_command = buf_bytes(&channels->forced_command);
+    channels_set_rules(channels, rules);
     channels->events = events;
     channels->owner = owner;
     channels->last_data_ms = clock_ms();

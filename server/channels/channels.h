@@ -25,12 +25,23 @@ struct channels_settings {
     uint32_t open_answer_ms; /* how long the client has to answer an open of ours; 0: 60,000 */
 };
 
+/* For Supervise; borrowed until the callback returns. */
+struct channel_note {
+    uint32_t channel; /* our number of it */
+    const char *kind;
+    struct bytes detail; /* command, destination, ...; empty if not known (yet) */
+    uint64_t bytes_from_client, bytes_to_client;
+};
+
 struct channels_events {
     /* The peer broke the protocol: disconnect. May come from inside the functions below; the owner
      * does not free us in it. */
     void (*fault)(void *owner, uint32_t code, const char *reason);
     /* The peer answered a global request of ours (keepalive). */
     void (*global_reply)(void *owner);
+    /* A channel was confirmed, by either side; and one that was is gone. */
+    void (*opened)(void *owner, const struct channel_note *note);
+    void (*closed)(void *owner, const struct channel_note *note);
 };
 
 struct channels *channels_new(struct transport *transport, struct asker *asker,
@@ -42,6 +53,11 @@ bool channels_message(struct channels *channels, uint8_t type, struct bytes mess
 /* The transport has room again. */
 void channels_writable(struct channels *channels);
 void channels_set_limits(struct channels *channels, uint32_t max_sessions, uint32_t max_channels);
+/* Closes it without an exit status. False: no such channel is open. */
+bool channels_close_one(struct channels *channels, uint32_t id, const char *why);
+/* The login allows less from now on: these rules take the place of the old ones, and what no longer
+ * fits is closed. */
+void channels_tighten(struct channels *channels, const struct channels_rules *rules);
 size_t channels_count(const struct channels *channels);
 uint64_t channels_last_data_ms(
     const struct channels *channels); /* clock_ms() of the last data either way, or of the start */

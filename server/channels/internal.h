@@ -71,6 +71,9 @@ struct channel_kind {
     void (*clear)(struct channel *channel);
     const struct request_type *requests; /* NULL: every request fails */
     bool has_program;                    /* whose end must be reported, and which ends at once */
+    struct bytes (*detail)(const struct channel *channel); /* for Supervise; NULL: none */
+    /* Why the channel may not be under the rules as they are now; NULL: it may. */
+    const char *(*misfit)(const struct channel *channel);
 };
 
 struct channel {
@@ -134,12 +137,16 @@ struct channels {
 /* channels.c */
 void channels_fault(struct channels *channels, const char *reason);
 void channels_pressure(void *owner, bool full); /* lane_pressure_fn of the room's own lane */
+void channels_set_rules(struct channels *channels, const struct channels_rules *rules);
 struct loop *channels_loop(const struct channels *channels);
 
 /* channel.c: one channel's life and flow control */
 struct channel *channel_new(struct channels *channels,
                             const struct channel_kind *kind); /* NULL: the table is full */
 void channel_set_peer(struct channel *channel, uint32_t peer, uint32_t window, uint32_t packet_max);
+void channel_note_opened(const struct channel *channel);
+/* NULL: the rules allow it as it is. */
+const char *channel_misfit(const struct channel *channel);
 void channel_confirm(struct channel *channel, const Policy__ChannelOptions *options);
 void channel_refuse(struct channel *channel, uint32_t code, const char *reason,
                     const char *language);

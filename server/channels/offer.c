@@ -133,6 +133,7 @@ void offer_recv_confirmation(struct channel *channel, struct reader *r)
     }
     channel_set_peer(channel, peer, window, packet_max);
     channel->state = CHANNEL_OPEN;
+    channel_note_opened(channel);
     if (abandoned) {
         channel_close(channel, "confirmed too late");
         return;

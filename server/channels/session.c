@@ -41,12 +41,35 @@ static void session_clear(struct channel *channel)
     *session = (struct session){0};
 }
 
+static struct bytes session_detail(const struct channel *channel)
+{
+    const struct session *session = channel->session;
+
+    return session->state == SESSION_NEW ? (struct bytes){0} : buf_bytes(&session->command);
+}
+
+/* A restriction that came while the session was open holds for it, too. */
+static const char *session_misfit(const struct channel *channel)
+{
+    const struct channels_rules *rules = &channel->channels->rules;
+    const struct session *session = channel->session;
+
+    if (rules->no_pty && session->pty != NULL)
+        return "terminals are not allowed any more";
+    if (rules->forced && session->state != SESSION_NEW &&
+        !(session->forced && bytes_equal(buf_bytes(&session->command), rules->forced_command)))
+        return "another command is forced now";
+    return NULL;
+}
+
 const struct channel_kind session_kind = {
     .name = "session",
     .init = session_init,
     .clear = session_clear,
     .requests = session_requests,
     .has_program = true,
+    .detail = session_detail,
+    .misfit = session_misfit,
 };
 
 void session_choose(struct channel *channel, const Policy__StreamEndpoint *stream)

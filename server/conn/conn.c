@@ -56,6 +56,7 @@ static void conn_free(void *arg)
     deadlines_clear(conn);
     decision_cancel(&conn->made);
     channels_free(&conn->channels, conn->end_reason);
+    supervise_clear(conn); /* having heard of the last channel */
     auth_free(&conn->auth);
     report_lost(conn);
     transport_free(&conn->transport);
@@ -77,6 +78,7 @@ static void stop_rooms(void *arg)
 
     decision_cancel(&conn->made);
     channels_free(&conn->channels, conn->end_reason);
+    supervise_clear(conn);
     auth_free(&conn->auth);
 }
 
@@ -114,18 +116,6 @@ static void refuse(struct conn *conn, const char *reason)
     conn->refusal = xstrdup(reason[0] ? reason : "Connection refused");
 }
 
-/* A policy that wants to supervise and cannot: as if the supervision had broken at once
- * (connection.proto, OnLoss). */
-static bool may_go_unsupervised(struct conn *conn, bool supervise, Policy__OnLoss on_loss)
-{
-    if (!supervise)
-        return true;
-    log_warn(
-        asker_connection_id(conn->asker), "handler_not_called_yet", log_str("handler", "Supervise"),
-        log_str("outcome", on_loss == POLICY__ON_LOSS__ON_LOSS_KEEP ? "kept" : "disconnected"));
-    return on_loss == POLICY__ON_LOSS__ON_LOSS_KEEP;
-}
-
 static void on_connection_made(void *owner, enum outcome outcome, const ProtobufCMessage *message)
 {
     struct conn *conn = owner;
@@ -138,9 +128,9 @@ static void on_connection_made(void *owner, enum outcome outcome, const Protobuf
         if (answer->outcome_case != POLICY__CONNECTION_MADE_ANSWER__OUTCOME_ALLOW) {
             conn->unwanted = true;
             refuse(conn, answer->deny->message);
-        } else if (!may_go_unsupervised(conn, answer->supervise, answer->supervise_on_loss)) {
-            refuse(conn, "Connection refused: it cannot be supervised");
         } else {
+            if (answer->supervise)
+                supervise_begin(conn, answer->supervise_on_loss);
             grant_add_allow(&conn->grant, answer->allow);
             deadlines_apply(conn, answer->limits);
             deadlines_update(conn);
@@ -151,61 +141,24 @@ static void on_connection_made(void *owner, enum outcome outcome, const Protobuf
     greet(conn);
 }
 
-/* ---- events of channels */
-
 static void on_fault(void *owner, uint32_t code, const char *reason)
 {
     conn_disconnect(owner, code, reason, NULL);
 }
 
-static void on_global_reply(void *owner)
-{
-    deadlines_alive(owner);
-}
-
-static const struct channels_events channels_events = {
-    .fault = on_fault,
-    .global_reply = on_global_reply,
-};
-
 /* ---- events of auth */
-
-static void keep_variable(void *arg, struct bytes name, struct bytes value)
-{
-    struct conn *conn = arg;
-
-    if (!env_put(&conn->environment, name, value))
-        log_warn(asker_connection_id(conn->asker), "environment_not_kept", log_bytes("name", name));
-}
-
-static void open_channels(struct conn *conn)
-{
-    struct channels_rules rules = {
-        .no_pty = grant_no_pty(&conn->grant),
-        .environment = &conn->environment,
-    };
-
-    rules.forced = grant_forced_command(&conn->grant, &rules.forced_command);
-    grant_environment(&conn->grant, keep_variable, conn);
-    conn->channels = channels_new(conn->transport, conn->asker, conn->conns->control,
-                                  &conn->channel_limits, &rules, &channels_events, conn);
-}
 
 static void on_auth_completed(void *owner, const Policy__AuthCompletedAnswer *answer)
 {
     struct conn *conn = owner;
 
-    if (answer != NULL &&
-        !may_go_unsupervised(conn, answer->supervise, answer->supervise_on_loss)) {
-        conn_disconnect(conn, DISCONNECT_BY_APPLICATION, "The connection cannot be supervised",
-                        NULL);
-        return;
-    }
+    if (answer != NULL && answer->supervise)
+        supervise_begin(conn, answer->supervise_on_loss);
     deadlines_apply(conn, answer ? answer->limits : NULL);
     if (!conn_enter(conn, CONN_OPEN))
         return;
     login_over(conn);
-    open_channels(conn);
+    conn_open_channels(conn);
     deadlines_login_done(conn);
     channels_announce_host_keys(conn->channels);
 }

@@ -33,6 +33,15 @@ void deadlines_clear(struct conn *conn)
     conn->deadlines.timer = NULL;
 }
 
+static void set_keepalive(struct conn *conn, uint32_t interval_s)
+{
+    struct deadlines *d = &conn->deadlines;
+
+    d->keepalive_ms = (uint64_t)interval_s * 1000;
+    if (conn->state == CONN_OPEN) /* else it begins with the login */
+        d->keepalive_next = interval_s ? clock_ms() + d->keepalive_ms : 0;
+}
+
 void deadlines_apply(struct conn *conn, const Policy__Limits *limits)
 {
     struct deadlines *d = &conn->deadlines;
@@ -51,7 +60,7 @@ void deadlines_apply(struct conn *conn, const Policy__Limits *limits)
     if (limits->idle_timeout_case == POLICY__LIMITS__IDLE_TIMEOUT_IDLE_TIMEOUT_S)
         d->idle_ms = (uint64_t)limits->idle_timeout_s * 1000;
     if (limits->keepalive_interval_case == POLICY__LIMITS__KEEPALIVE_INTERVAL_KEEPALIVE_INTERVAL_S)
-        d->keepalive_ms = (uint64_t)limits->keepalive_interval_s * 1000;
+        set_keepalive(conn, limits->keepalive_interval_s);
     if (limits->keepalive_count_case == POLICY__LIMITS__KEEPALIVE_COUNT_KEEPALIVE_COUNT_MAX)
         d->keepalive_max = limits->keepalive_count_max;
     if (limits->sessions_case == POLICY__LIMITS__SESSIONS_MAX_SESSIONS)

@@ -55,7 +55,8 @@ struct conn {
     struct transport *transport;
     struct grant grant;
     struct auth *auth;
-    struct channels *channels; /* NULL before login */
+    struct channels *channels;   /* NULL before login */
+    struct supervise *supervise; /* NULL: nobody does */
     struct env_list environment;
     struct channels_settings channel_limits;
     struct deadlines deadlines;
@@ -84,6 +85,18 @@ struct conns {
 /* conn.c */
 /* Tells the client and ends; the first reason stays. */
 void conn_disconnect(struct conn *conn, uint32_t code, const char *reason, const char *language);
+
+/* opened.c */
+void conn_open_channels(struct conn *conn);
+/* The grant has grown: the channels follow. */
+void conn_apply_rules(struct conn *conn);
+
+/* supervise.c */
+/* Opens the stream, unless it is open already; the last word on its loss counts. */
+void supervise_begin(struct conn *conn, Policy__OnLoss on_loss);
+void supervise_channel_opened(struct conn *conn, const struct channel_note *note);
+void supervise_channel_closed(struct conn *conn, const struct channel_note *note);
+void supervise_clear(struct conn *conn);
 
 /* deadlines.c */
 void deadlines_init(struct conn *conn);

@@ -115,14 +115,6 @@ def test_openssh_remote_forward_is_told(eager: Policy, ssh: OpenSsh) -> None:
     assert result.status == 255 and "forwarding failed" in result.err, result
 
 
-def test_supervise_is_refused_where_it_cannot_be_had(eager: Policy, raw: Raw) -> None:
-    """A policy that wants to supervise and cannot must not have an unsupervised connection."""
-    eager.on.AuthCompleted = pb.AuthCompletedAnswer(allow=pb.Allow(), supervise=True)
-    client = raw()
-    client.service()
-    client.send(client.auth_message("alice", "none"))
-    client.expect(52)
-    assert client.expect_end()
 
 
 def test_unknown_requests_fail(eager: Policy, raw: Raw) -> None:

@@ -51,6 +51,7 @@ struct stream *fake_stream(const struct control *control, size_t index); /* the 
 const char *fake_stream_target(const struct stream *stream);
 /* The next message that the daemon sent, or NULL; borrowed until the next call on this stream. */
 const Policy__ChannelEvent *fake_stream_sent(struct stream *stream);
+const Policy__SuperviseEvent *fake_supervise_sent(struct stream *stream); /* likewise */
 bool fake_stream_finished(const struct stream *stream);
 /* Messages of a stream that was closed: the last one's are kept until the next close. */
 const Policy__ChannelEvent *fake_closed_stream_sent(struct control *control);

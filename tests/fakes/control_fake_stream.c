@@ -58,7 +58,7 @@ struct stream *asker_open_stream(struct asker *asker, enum rpc rpc, const char *
 {
     struct stream *stream = xcalloc(1, sizeof(*stream));
 
-    assert(rpc == RPC_CHANNEL);
+    assert(rpc == RPC_CHANNEL || rpc == RPC_SUPERVISE);
     stream->asker = asker;
     stream->target = xstrdup(target);
     stream->events = events;
@@ -241,6 +241,11 @@ void fake_stream_read(struct stream *stream, size_t bytes)
 const Policy__ChannelEvent *fake_stream_sent(struct stream *stream)
 {
     return (const Policy__ChannelEvent *)list_take(&stream->sent, &stream->looked_at);
+}
+
+const Policy__SuperviseEvent *fake_supervise_sent(struct stream *stream)
+{
+    return (const Policy__SuperviseEvent *)list_take(&stream->sent, &stream->looked_at);
 }
 
 const Policy__ChannelEvent *fake_closed_stream_sent(struct control *control)

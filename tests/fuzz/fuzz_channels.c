@@ -68,7 +68,13 @@ static void on_global_reply(void *owner)
 static const struct transport_events transport_events = {.message = on_message,
                                                          .writable = on_writable};
 static const struct asker_events asker_events = {on_disconnect, on_banner};
-static const struct channels_events channels_events = {on_fault, on_global_reply};
+static void on_note(void *owner, const struct channel_note *note)
+{
+    (void)owner;
+    (void)note;
+}
+
+static const struct channels_events channels_events = {on_fault, on_global_reply, on_note, on_note};
 
 /* ---- channels that we open to the client: each offer ends once, each endpoint stops once */
 

@@ -60,7 +60,25 @@ static void on_global_reply(void *owner)
     c->global_replies++;
 }
 
-static const struct channels_events channels_events = {on_fault, on_global_reply};
+static void on_opened(void *owner, const struct channel_note *note)
+{
+    struct client *c = owner;
+
+    c->opened++;
+    c->noted = note->channel;
+}
+
+static void on_closed(void *owner, const struct channel_note *note)
+{
+    struct client *c = owner;
+
+    c->closed++;
+    c->noted = note->channel;
+    assert_true(c->closed <= c->opened);
+}
+
+static const struct channels_events channels_events = {on_fault, on_global_reply, on_opened,
+                                                       on_closed};
 
 int client_setup_later(void **state)
 {

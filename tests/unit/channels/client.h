@@ -44,6 +44,8 @@ struct client {
     struct channels_settings settings;
     struct env_list environment;
     int faults, global_replies;
+    int opened, closed; /* notes for Supervise */
+    uint32_t noted;     /* the channel of the last one */
     char fault_reason[256];
 };
 

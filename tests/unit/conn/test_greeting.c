@@ -96,41 +96,6 @@ static void no_answer_refuses(void **state)
     }
 }
 
-/* The policy wants to supervise, which cannot be done yet: as its OnLoss says. */
-static void supervision_that_cannot_be(void **state)
-{
-    static const Policy__OnLoss losses[] = {POLICY__ON_LOSS__ON_LOSS_UNSPECIFIED,
-                                            POLICY__ON_LOSS__ON_LOSS_DISCONNECT,
-                                            POLICY__ON_LOSS__ON_LOSS_KEEP};
-    struct world *w = *state;
-
-    for (size_t i = 0; i < 3; i++) {
-        Policy__ConnectionMadeAnswer made = POLICY__CONNECTION_MADE_ANSWER__INIT;
-        Policy__AuthCompletedAnswer completed = POLICY__AUTH_COMPLETED_ANSWER__INIT;
-        Policy__Allow allow = POLICY__ALLOW__INIT;
-
-        made.outcome_case = POLICY__CONNECTION_MADE_ANSWER__OUTCOME_ALLOW;
-        completed.outcome_case = POLICY__AUTH_COMPLETED_ANSWER__OUTCOME_ALLOW;
-        made.allow = completed.allow = &allow;
-        made.supervise = completed.supervise = true;
-        made.supervise_on_loss = completed.supervise_on_loss = losses[i];
-        world_connect(w);
-        fake_answer(w->control, RPC_CONNECTION_MADE, &made.base);
-        fake_exchange_keys(w->t);
-        assert_int_equal(fake_disconnected(w->t).called, i < 2);
-        if (i == 2)
-            fake_end(w->t, TRANSPORT_END_EOF, 0, "closed");
-        else
-            world_end(w);
-        world_turn(w);
-        world_complete(w);
-        fake_answer(w->control, RPC_AUTH_COMPLETED, &completed.base);
-        assert_int_equal(fake_disconnected(w->t).called, i < 2);
-        if (i < 2)
-            world_end(w);
-    }
-}
-
 static void send_disconnect_order(struct world *w, enum rpc rpc)
 {
     Policy__ConnectionMadeAnswer made = POLICY__CONNECTION_MADE_ANSWER__INIT;
@@ -281,7 +246,6 @@ int main(void)
         world_test(a_denial_waits_for_the_keys),
         world_test(a_denial_after_the_keys_ends_at_once),
         world_test(no_answer_refuses),
-        world_test(supervision_that_cannot_be),
         world_test(an_ordered_disconnect_outdoes_the_answer),
         world_test(a_greetings_banner_comes_with_the_first_reply),
         world_test(connection_messages_before_login_reach_nobody),

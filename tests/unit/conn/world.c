@@ -63,7 +63,10 @@ void world_connect(struct world *w)
 void world_greet(struct world *w)
 {
     world_connect(w);
-    fake_allow(w->control, RPC_CONNECTION_MADE);
+    if (w->made != NULL)
+        fake_answer(w->control, RPC_CONNECTION_MADE, &w->made->base);
+    else
+        fake_allow(w->control, RPC_CONNECTION_MADE);
     fake_exchange_keys(w->t);
     fake_deliver(w->t, 5, "s", "ssh-userauth");
     assert_true(fake_sent_is(w->t, 6, "s", "ssh-userauth"));

@@ -18,6 +18,7 @@ struct world {
     struct conns *conns;
     size_t logins_over; /* how often, and how the last one */
     enum conn_login login;
+    const Policy__ConnectionMadeAnswer *made; /* world_greet()'s answer; NULL: a plain allow */
     struct transport
         *t; /* of the last connection; dead once it has ended and the loop has turned */
 };
