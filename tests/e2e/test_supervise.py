@@ -33,12 +33,12 @@ class Supervisor:
         self.loop, self.actions = asyncio.get_running_loop(), asyncio.Queue()
         await stream.context.send_initial_metadata(())
         reading = asyncio.ensure_future(self._read(stream.context))
+        taking = reading
         try:
             while True:
                 taking = asyncio.ensure_future(self.actions.get())
                 done, _ = await asyncio.wait({reading, taking}, return_when=asyncio.FIRST_COMPLETED)
                 if taking not in done:
-                    taking.cancel()
                     return
                 action = taking.result()
                 if isinstance(action, Status):
@@ -48,6 +48,7 @@ class Supervisor:
                 await stream.context.write(action)
         finally:
             reading.cancel()
+            taking.cancel()
 
     async def _read(self, context: Any) -> None:
         while (event := await context.read()) is not grpc.aio.EOF:
