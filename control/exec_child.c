@@ -1,6 +1,7 @@
 #include "control/exec_child.h"
 
 #include "base/alloc.h"
+#include "base/child.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,8 +13,6 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#define EXIT_NO_PROGRAM 127 /* as a shell says it */
 
 char *exec_child_line(const char *command)
 {
@@ -33,16 +32,6 @@ static bool is_orphan(void)
     return parent != NULL && strtol(parent, NULL, 10) != (long)getppid();
 }
 
-static void reset_signals(void)
-{
-    sigset_t none;
-
-    for (int number = 1; number < NSIG; number++)
-        signal(number, SIG_DFL); /* fails for KILL and STOP, which is fine */
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 /* Input from nowhere; whatever it prints is seen where our log goes. */
 static void reset_descriptors(void)
 {
@@ -51,9 +40,7 @@ static void reset_descriptors(void)
     if (null >= 0)
         dup2(null, STDIN_FILENO);
     dup2(STDERR_FILENO, STDOUT_FILENO);
-    if (close_range(STDERR_FILENO + 1, ~0u, 0) != 0)
-        for (int fd = STDERR_FILENO + 1; fd < 4096; fd++)
-            close(fd);
+    child_close_from(STDERR_FILENO + 1);
 }
 
 int exec_child_main(const char *command)
@@ -62,13 +49,13 @@ int exec_child_main(const char *command)
 
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (is_orphan())
-        return EXIT_NO_PROGRAM;
+        return CHILD_EXIT_NO_PROGRAM;
     unsetenv(EXEC_PARENT_VARIABLE);
-    reset_signals();
+    child_reset_signals();
     reset_descriptors();
     umask(077); /* its socket is for us alone */
     execl("/bin/sh", "sh", "-c", line, (char *)NULL);
     fprintf(stderr, "parleyd: /bin/sh: %s\n", strerror(errno));
     free(line);
-    return EXIT_NO_PROGRAM;
+    return CHILD_EXIT_NO_PROGRAM;
 }

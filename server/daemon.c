@@ -345,7 +345,7 @@ static bool watch_signals(struct daemon *daemon)
 /* The process itself: what it may leave behind, and how much it may open. */
 static void prepare_process(void)
 {
-    struct rlimit files, no_core = {0, 0};
+    struct rlimit files, core;
     int fd;
 
     do /* a socket must never become our stderr */
@@ -359,7 +359,10 @@ static void prepare_process(void)
     }
     if (UNDER_SANITIZER)
         return;
-    setrlimit(RLIMIT_CORE, &no_core);
+    if (getrlimit(RLIMIT_CORE, &core) == 0) {
+        core.rlim_cur = 0; /* the hard limit is left to the programs of sessions */
+        setrlimit(RLIMIT_CORE, &core);
+    }
     prctl(PR_SET_DUMPABLE, 0);
 }
 

@@ -2,6 +2,7 @@
 
 #include "config/config.h"
 #include "control/exec_child.h"
+#include "endpoints/process_child.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,6 +47,9 @@ int main(int argc, char **argv)
      * without fork(). */
     if (argc == 3 && strcmp(argv[1], "--exec-child") == 0)
         return exec_child_main(argv[2]);
+    /* Likewise a program of ProcessEndpoint. */
+    if (argc == 4 && strcmp(argv[1], PROCESS_CHILD_FLAG) == 0)
+        return process_child_main(argv[2], argv[3]);
     status = dispatch(&config, argc, argv);
     config_clear(&config);
     return status;

@@ -12,7 +12,7 @@ import sys
 
 # room -> rooms it may include from. Everything may include base and proto.
 ARROWS = {
-    "main": {"daemon", "config", "control"},
+    "main": {"daemon", "config", "control", "endpoints"},
     "daemon": {"admin", "config", "listeners", "conn", "control", "transport"},
     "admin": {"config", "listeners", "conn", "control", "transport"},
     "conn": {"auth", "channels", "control", "transport"},
@@ -44,8 +44,11 @@ PUBLIC = {
 ALSO = {
     # main is started again as the child that becomes the policy program.
     ("main", "control/exec_child.h"),
+    # And as the one that becomes a channel's program.
+    ("main", "server/endpoints/process_child.h"),
 }
-ONLY = {("main", "control"): {"exec_child.h"}}  # and for main nothing else of control
+# And for main nothing else of these rooms.
+ONLY = {("main", "control"): {"exec_child.h"}, ("main", "endpoints"): {"process_child.h"}}
 
 # Libraries that one room keeps to itself.
 LIBRARIES = {

@@ -24,6 +24,7 @@ struct loop {
     atomic_bool stopping;
     struct deferred *deferred;
     size_t deferred_count, deferred_cap;
+    struct loop_remnant *remnants;
     uint8_t *scratch; /* once somebody needs it */
 };
 
@@ -122,6 +123,35 @@ void loop_stop(struct loop *loop)
     wake(loop);
 }
 
+void loop_leave(struct loop *loop, struct loop_remnant *remnant)
+{
+    remnant->next = loop->remnants;
+    remnant->link = &loop->remnants;
+    if (remnant->next != NULL)
+        remnant->next->link = &remnant->next;
+    loop->remnants = remnant;
+}
+
+void loop_withdraw(struct loop_remnant *remnant)
+{
+    if (remnant->link == NULL)
+        return;
+    *remnant->link = remnant->next;
+    if (remnant->next != NULL)
+        remnant->next->link = remnant->link;
+    remnant->link = NULL;
+}
+
+static void end_remnants(struct loop *loop)
+{
+    while (loop->remnants != NULL) {
+        struct loop_remnant *remnant = loop->remnants;
+
+        loop_withdraw(remnant);
+        remnant->end(remnant);
+    }
+}
+
 void loop_free(struct loop **where)
 {
     struct loop *loop = *where;
@@ -132,6 +162,7 @@ void loop_free(struct loop **where)
     if (loop->events != NULL) {
         deliver_mail(loop);
         run_deferred(loop);
+        end_remnants(loop);
     }
     if (loop->mail != NULL)
         event_free(loop->mail);

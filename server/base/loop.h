@@ -35,6 +35,15 @@ struct letter {
  * in order. */
 void loop_post(struct loop *loop, struct letter *letter);
 
+/* Something that must not outlive the loop, though nobody above it holds it any more. Embed it;
+ * end() runs in loop_free() unless it was withdrawn before. The loop's own thread only. */
+struct loop_remnant {
+    struct loop_remnant *next, **link; /* link NULL: not on the list */
+    void (*end)(struct loop_remnant *remnant);
+};
+void loop_leave(struct loop *loop, struct loop_remnant *remnant);
+void loop_withdraw(struct loop_remnant *remnant);
+
 /* One buffer that all on this loop share, so that idle ones need none of their own: what is in it
  * is gone once control returns to the loop, or passes to somebody else who fills it. */
 #define LOOP_SCRATCH_BYTES 65536

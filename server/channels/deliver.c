@@ -85,6 +85,17 @@ static void on_eof(void *owner)
         channel_send_eof(channel);
 }
 
+/* eow@openssh.com (OpenSSH PROTOCOL section 2.1): only its own clients are known to bear it. */
+static void on_deaf(void *owner)
+{
+    struct channel *channel = owner;
+    const char *version = transport_client_version(channel->channels->transport);
+
+    if (channel->state == CHANNEL_OPEN && channel->kind->has_program &&
+        channel->from_client == FLOW_DATA && strstr(version, "OpenSSH") != NULL)
+        channel_send_request(channel, "eow@openssh.com", (struct bytes){0});
+}
+
 static void on_exit_status(void *owner, uint32_t status)
 {
     struct channel *channel = owner;
@@ -153,6 +164,7 @@ const struct endpoint_events channel_endpoint_events = {
     .data = on_data,
     .room = on_room,
     .eof = on_eof,
+    .deaf = on_deaf,
     .exit_status = on_exit_status,
     .exit_signal = on_exit_signal,
     .client_flow_control = on_client_flow_control,

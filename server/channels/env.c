@@ -80,3 +80,85 @@ bool env_is_harmless(struct bytes name)
     return bytes_are(name, "TERM") || bytes_are(name, "LANG") ||
            (name.len > 3 && memcmp(name.data, "LC_", 3) == 0);
 }
+
+bool env_loads_code(struct bytes name)
+{
+    /* A '*' at the end stands for any rest. */
+    static const char *const names[] = {
+        "LD_*",
+        "GLIBC_TUNABLES",
+        "GCONV_PATH",
+        "LOCPATH",
+        "NLSPATH",
+        "MALLOC_*",
+        "HOSTALIASES",
+        "RES_OPTIONS",
+        "PATH",
+        "IFS",
+        "ENV",
+        "BASH_ENV",
+        "BASH_FUNC_*",
+        "BASHOPTS",
+        "SHELLOPTS",
+        "SHELL",
+        "PS4",
+        "CDPATH",
+        "GLOBIGNORE",
+        "PROMPT_COMMAND",
+        "ZDOTDIR",
+        "FPATH",
+        "PYTHON*",
+        "PERL*",
+        "RUBY*",
+        "NODE_*",
+        "LUA_*",
+        "PHP*",
+        "JAVA_TOOL_OPTIONS",
+        "_JAVA_OPTIONS",
+        "JDK_JAVA_OPTIONS",
+        "CLASSPATH",
+        "GEM_*",
+        "TCLLIBPATH",
+        "GUILE_LOAD_PATH",
+        "GIT_SSH*",
+        "GIT_EXEC_PATH",
+        "GIT_CONFIG*",
+        "GIT_EXTERNAL_DIFF",
+        "GIT_PAGER",
+        "GIT_EDITOR",
+        "GIT_ASKPASS",
+        "GIT_PROXY_COMMAND",
+        "GIT_TEMPLATE_DIR",
+        "GIT_DIR",
+        "EDITOR",
+        "VISUAL",
+        "PAGER",
+        "MANPAGER",
+        "LESS*",
+        "BROWSER",
+        "SSH_ASKPASS",
+        "SUDO_ASKPASS",
+        "RSYNC_*",
+        "TAR_OPTIONS",
+        "TERMINFO*",
+        "TERMCAP",
+        "VIM*",
+        "EXINIT",
+        "INPUTRC",
+        "HOME",
+        "TMPDIR",
+        "OPENSSL_*",
+        "SSL_*",
+        "XDG_*",
+    };
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        size_t len = strlen(names[i]);
+        bool is_prefix = names[i][len - 1] == '*';
+
+        if (is_prefix ? name.len >= len - 1 && memcmp(name.data, names[i], len - 1) == 0
+                      : bytes_are(name, names[i]))
+            return true;
+    }
+    return false;
+}

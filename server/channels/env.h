@@ -20,5 +20,8 @@ void env_remove(struct env_list *list, struct bytes name);
 void env_clear(struct env_list *list);
 /* TERM, LANG and LC_*: what EnvRequested's default allows. */
 bool env_is_harmless(struct bytes name);
+/* Names by which the dynamic linker, a shell or an interpreter runs other code than was meant:
+ * never the client's to set beside a forced command, whoever allows it. */
+bool env_loads_code(struct bytes name);
 
 #endif

@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/log.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 struct opening {
@@ -44,10 +45,19 @@ static void refuse_for(struct channel *channel, const char *reason)
     channel_refuse(channel, OPEN_ADMINISTRATIVELY_PROHIBITED, reason, NULL);
 }
 
+static void refuse_why(struct channel *channel, const char *why)
+{
+    char *reason = xasprintf("Session refused: %s", why);
+
+    refuse_for(channel, reason);
+    free(reason);
+}
+
 static void on_session_requested(void *owner, enum outcome outcome, const ProtobufCMessage *message)
 {
     struct channel *channel = owner;
     const Policy__SessionAnswer *answer = (const Policy__SessionAnswer *)message;
+    const char *why;
 
     channel->asking = NULL;
     if (outcome == ABSENT) {
@@ -62,19 +72,12 @@ static void on_session_requested(void *owner, enum outcome outcome, const Protob
         refuse_for(channel, "Session refused: recording was ordered, which this server cannot do");
         return;
     }
-    switch (answer->endpoint_case) {
-    case POLICY__SESSION_ANSWER__ENDPOINT_REFUSE:
+    if (answer->endpoint_case == POLICY__SESSION_ANSWER__ENDPOINT_REFUSE) {
         refuse(channel, answer->refuse);
         return;
-    case POLICY__SESSION_ANSWER__ENDPOINT_ACCEPT:
-        session_choose(channel, NULL);
-        break;
-    case POLICY__SESSION_ANSWER__ENDPOINT_STREAM:
-        session_choose(channel, answer->stream);
-        break;
-    default:
-        refuse_for(channel, "Session refused: the policy chose an endpoint that this server does "
-                            "not have");
+    }
+    if (!session_choose(channel, answer, &why)) {
+        refuse_why(channel, why);
         return;
     }
     log_open(channel, "accepted", NULL);

@@ -52,68 +52,34 @@ static ProtobufCBinaryData binary(const struct buf *buf)
     return (ProtobufCBinaryData){.len = buf->len, .data = buf->data};
 }
 
-static struct endpoint *new_endpoint(struct channel *channel, const Policy__StreamEndpoint *stream,
-                                     Policy__SessionStart *start)
+static void start_program(struct channel *channel, const Policy__SessionAnswer *answer)
 {
-    Policy__ChannelOpened opened = POLICY__CHANNEL_OPENED__INIT;
-    struct endpoint_start endpoint = {
-        .asker = channel->channels->asker,
-        .opened = &opened,
-        .events = &channel_endpoint_events,
-        .owner = channel,
-    };
+    const char *why;
+    struct endpoint *endpoint = session_start_program(channel, answer, &why);
 
-    opened.channel = channel->id;
-    opened.kind_case = POLICY__CHANNEL_OPENED__KIND_SESSION;
-    opened.session = start;
-    return endpoint_policy_new(&endpoint, channel->channels->control, stream);
-}
-
-static struct endpoint *start_program(struct channel *channel, const Policy__StreamEndpoint *stream)
-{
-    struct session *session = channel->session;
-    Policy__SessionStart start = POLICY__SESSION_START__INIT;
-    Policy__ShellProgram shell = POLICY__SHELL_PROGRAM__INIT;
-    Policy__ExecProgram exec = POLICY__EXEC_PROGRAM__INIT;
-    Policy__SubsystemProgram subsystem = POLICY__SUBSYSTEM_PROGRAM__INIT;
-
-    start.program_case = session->program;
-    if (session->program == POLICY__SESSION_START__PROGRAM_SHELL) {
-        start.shell = &shell;
-    } else if (session->program == POLICY__SESSION_START__PROGRAM_EXEC) {
-        exec.command = binary(&session->command);
-        if (session->forced) {
-            exec.original_case = POLICY__EXEC_PROGRAM__ORIGINAL_ORIGINAL_COMMAND;
-            exec.original_command = binary(&session->original);
-        }
-        start.exec = &exec;
-    } else {
-        subsystem.name = binary(&session->command);
-        start.subsystem = &subsystem;
-    }
-    start.pty = session->pty;
-    start.environment = session->environment.vars;
-    start.n_environment = session->environment.count;
-    return new_endpoint(channel, stream, &start);
-}
-
-static void accept_program(struct channel *channel, const Policy__StreamEndpoint *stream)
-{
-    struct endpoint *endpoint;
-
-    if (stream == NULL) {
-        refuse(channel, "", "the policy chose no endpoint");
-        return;
-    }
-    endpoint = start_program(channel, stream);
     if (endpoint == NULL) {
-        refuse(channel, "", "the stream target is not configured");
+        refuse(channel, why, why);
         return;
     }
     log_program(channel, "accepted", NULL);
     channel->session->state = SESSION_RUNNING;
     channel_attach(channel, endpoint);
     request_done(channel, true);
+}
+
+/* What was chosen with the session was chosen without the command: a program of ours could not
+ * know it, and would run in the place of a forced one. */
+static void start_chosen(struct channel *channel)
+{
+    const Policy__SessionAnswer *chosen = channel->session->chosen;
+
+    if (chosen == NULL)
+        refuse(channel, "", "the policy chose no endpoint");
+    else if (chosen->endpoint_case == POLICY__SESSION_ANSWER__ENDPOINT_PROCESS &&
+             channel->session->forced)
+        refuse(channel, "", "a forced command was set, and another program chosen before it");
+    else
+        start_program(channel, chosen);
 }
 
 static void on_answer(void *owner, enum outcome outcome, const ProtobufCMessage *message)
@@ -123,7 +89,7 @@ static void on_answer(void *owner, enum outcome outcome, const ProtobufCMessage 
 
     channel->asking = NULL;
     if (outcome == ABSENT) {
-        accept_program(channel, channel->session->chosen);
+        start_chosen(channel);
         return;
     }
     if (outcome != ANSWERED) {
@@ -139,13 +105,10 @@ static void on_answer(void *owner, enum outcome outcome, const ProtobufCMessage 
         refuse(channel, answer->refuse->reason, answer->refuse->reason);
         break;
     case POLICY__SESSION_ANSWER__ENDPOINT_ACCEPT:
-        accept_program(channel, channel->session->chosen);
-        break;
-    case POLICY__SESSION_ANSWER__ENDPOINT_STREAM:
-        accept_program(channel, answer->stream);
+        start_chosen(channel);
         break;
     default:
-        refuse(channel, "", "the policy chose an endpoint that this daemon does not have");
+        start_program(channel, answer);
     }
 }
 

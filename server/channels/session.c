@@ -29,13 +29,13 @@ static void session_clear(struct channel *channel)
     struct session *session = channel->session;
 
     channel->channels->sessions--;
-    if (session->chosen != NULL)
-        policy__stream_endpoint__free_unpacked(session->chosen, NULL);
+    session_forget_choice(session);
     if (session->pty != NULL)
         policy__pty__free_unpacked(session->pty, NULL);
     if (session->break_timer != NULL)
         event_free(session->break_timer);
     env_clear(&session->environment);
+    env_clear(&session->provided);
     buf_clear(&session->command);
     buf_clear(&session->original);
     *session = (struct session){0};
@@ -71,15 +71,6 @@ const struct channel_kind session_kind = {
     .detail = session_detail,
     .misfit = session_misfit,
 };
-
-void session_choose(struct channel *channel, const Policy__StreamEndpoint *stream)
-{
-    if (stream == NULL)
-        return;
-    channel->session->chosen = xmalloc(sizeof(*channel->session->chosen));
-    policy__stream_endpoint__init(channel->session->chosen);
-    channel->session->chosen->target = xstrdup(stream->target);
-}
 
 /* ---- grants: pty and env */
 
@@ -234,7 +225,8 @@ void session_env(struct channel *channel, struct reader *r)
     }
     if (session->state != SESSION_NEW || !env_is_sane(name, value) ||
         session->environment.count == ENV_MAX_ENTRIES || name.len + value.len > ENV_MAX_BYTES ||
-        is_granted_variable(channel->channels, name)) {
+        is_granted_variable(channel->channels, name) ||
+        (channel->channels->rules.forced && env_loads_code(name))) {
         request_done(channel, false);
         return;
     }

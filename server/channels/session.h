@@ -19,9 +19,12 @@ enum session_state {
 
 struct session {
     enum session_state state;
-    Policy__StreamEndpoint *chosen; /* by SessionRequested's answer; NULL: it only said accept */
-    Policy__Pty *pty;               /* owned; NULL: none was granted */
+    Policy__SessionAnswer *chosen; /* SessionRequested's endpoint; NULL: it only said accept */
+    Policy__Pty *pty;              /* owned; NULL: none was granted */
     struct env_list environment;
+    /* What the daemon itself adds for a program that it runs (SSH_AUTH_SOCK), whatever
+     * ProcessEndpoint.keep_environment says; only the answer's own variables come before. */
+    struct env_list provided;
     /* the program that is being started */
     Policy__SessionStart__ProgramCase program;
     struct buf command;  /* exec: what runs; subsystem: its name */
@@ -31,8 +34,16 @@ struct session {
     struct event *break_timer; /* a break waits for its answer */
 };
 
-/* Keeps the endpoint that SessionRequested chose; NULL: it only accepted. */
-void session_choose(struct channel *channel, const Policy__StreamEndpoint *stream);
+/* choose.c: what a session's program ends in */
+
+/* Keeps the endpoint that SessionRequested chose, if it did more than accept. False: it cannot be,
+ * and *why in words for the user. */
+bool session_choose(struct channel *channel, const Policy__SessionAnswer *answer, const char **why);
+void session_forget_choice(struct session *session);
+/* NULL: refused, *why as above. */
+struct endpoint *session_start_program(struct channel *channel, const Policy__SessionAnswer *answer,
+                                       const char **why);
+
 /* One handler a request type; each ends in request_done(), now or from a later callback. */
 void session_pty_req(struct channel *channel, struct reader *r);
 void session_env(struct channel *channel, struct reader *r);

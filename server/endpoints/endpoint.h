@@ -24,6 +24,8 @@ struct endpoint_events {
      * follows. May be NULL: not known. */
     size_t (*room)(void *owner);
     void (*eof)(void *owner);
+    /* Nobody reads what the client still sends; it goes on being taken. */
+    void (*deaf)(void *owner);
     void (*exit_status)(void *owner, uint32_t status);
     void (*exit_signal)(void *owner, const Policy__ExitSignal *exit);
     void (*client_flow_control)(void *owner, bool can_do);
@@ -72,5 +74,14 @@ struct endpoint *endpoint_policy_new(const struct endpoint_start *start, struct 
 /* A connected, non-blocking stream socket, which it takes over. Not for sessions. */
 struct endpoint *endpoint_socket_new(struct loop *loop, const struct endpoint_events *events,
                                      void *owner, int fd);
+
+/* ProcessEndpoint: a program on this machine. NULL sets *why it is refused, in words for the user.
+ * `provided`: variables that the daemon itself adds, such as SSH_AUTH_SOCK. */
+struct endpoint *endpoint_process_new(const struct endpoint_start *start,
+                                      const Policy__ProcessEndpoint *answer,
+                                      Policy__EnvVar *const *provided, size_t provided_count,
+                                      const char **why);
+/* What can be known before it is started; false sets *why. */
+bool endpoint_process_check(const Policy__ProcessEndpoint *answer, const char **why);
 
 #endif

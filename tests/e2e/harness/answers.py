@@ -83,6 +83,14 @@ def stream(target: str = "") -> Any:
     return pb.SessionAnswer(stream=pb.StreamEndpoint(target=target))
 
 
+def process(*argv: str | bytes, user: str = "root", directory: bytes = b"/", **fields: Any) -> Any:
+    """A program on the daemon's machine; as root unless the test says otherwise, who the tests run as in containers."""
+    words = [word.encode() if isinstance(word, str) else word for word in argv]
+    variables = [pb.EnvVar(name=name.encode(), value=value.encode()) for name, value in fields.pop("env", {}).items()]
+    endpoint = pb.ProcessEndpoint(argv=words, environment=variables, user=user, directory=directory, **fields)
+    return pb.SessionAnswer(process=endpoint)
+
+
 def refuse(reason: str = "", code: int = 0) -> Any:
     return pb.SessionAnswer(refuse=pb.Refuse(code=code, reason=reason))
 

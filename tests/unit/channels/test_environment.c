@@ -242,6 +242,26 @@ static void a_refused_forced_command_leaves_nothing_behind(void **state)
     expect_environment(c, "");
 }
 
+/* Not even a policy that allows everything lets the client choose the code that runs. */
+static void beside_a_forced_command_nothing_that_loads_code_is_asked_about(void **state)
+{
+    static const char *const names[] = {
+        "LD_PRELOAD",      "LD_LIBRARY_PATH", "LD_AUDIT",     "BASH_ENV", "ENV", "BASH_FUNC_ls%%",
+        "GIT_SSH_COMMAND", "PYTHONPATH",      "PERL5OPT",     "PATH",     "IFS", "GLIBC_TUNABLES",
+        "GCONV_PATH",      "SHELLOPTS",       "NODE_OPTIONS", "HOME",
+    };
+    struct client *c = *state;
+
+    force(c, "backup");
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        send_channel_request(c, 0, "env", true, "ss", names[i], "x");
+        expect_sent(c, FAILURE, "u", PEER);
+    }
+    assert_int_equal(fake_asked(c->control, RPC_ENV_REQUESTED), 0);
+    send_channel_request(c, 0, "env", true, "ss", "GIT_PROTOCOL", "version=2");
+    expect_asked(c, RPC_ENV_REQUESTED);
+}
+
 /* A forced command that does not learn what was asked for would take it for a shell. */
 static void a_command_that_cannot_be_told_is_refused(void **state)
 {
@@ -290,6 +310,7 @@ int main(void)
         client_later_test(what_the_login_set_cannot_be_replaced),
         client_later_test(a_forced_command_replaces_every_program),
         client_later_test(a_refused_forced_command_leaves_nothing_behind),
+        client_later_test(beside_a_forced_command_nothing_that_loads_code_is_asked_about),
         client_later_test(a_command_that_cannot_be_told_is_refused),
         client_later_test(an_overlong_command_is_refused),
     };

@@ -88,7 +88,7 @@ static void what_this_daemon_cannot_do_refuses(void **state)
         answer.endpoint_case = i == 0   ? POLICY__SESSION_ANSWER__ENDPOINT_PROCESS
                                : i == 1 ? POLICY__SESSION_ANSWER__ENDPOINT_UPSTREAM
                                         : POLICY__SESSION_ANSWER__ENDPOINT_ACCEPT;
-        if (i == 0)
+        if (i == 0) /* of no program */
             answer.process = &process;
         else if (i == 1)
             answer.upstream = &upstream;

@@ -191,9 +191,54 @@ static void a_program_needs_an_endpoint(void **state)
     expect_sent(c, FAILURE, "u", PEER);
     send_channel_request(c, 0, "shell", true, "");
     fake_accept_stream(c->control, RPC_SHELL_REQUESTED, "not-configured");
+    expect_sent(c, EXTENDED, "uus", PEER, 1, "the stream target is not configured\r\n");
     expect_sent(c, FAILURE, "u", PEER);
     assert_int_equal(fake_streams(c->control), 0);
     expect_nothing(c);
+}
+
+static void answer_process(struct client *c, enum rpc rpc, const char *program)
+{
+    Policy__SessionAnswer answer = POLICY__SESSION_ANSWER__INIT;
+    Policy__ProcessEndpoint process = POLICY__PROCESS_ENDPOINT__INIT;
+    ProtobufCBinaryData argv[] = {{strlen(program), (uint8_t *)program}};
+
+    process.argv = argv;
+    process.n_argv = 1;
+    process.user = (char *)"nobody";
+    answer.endpoint_case = POLICY__SESSION_ANSWER__ENDPOINT_PROCESS;
+    answer.process = &process;
+    fake_answer(c->control, rpc, &answer.base);
+}
+
+static void a_process_needs_a_program(void **state)
+{
+    struct client *c = *state;
+
+    open_session(c, PEER, 0);
+    send_exec(c, 0, "run");
+    answer_process(c, RPC_EXEC_REQUESTED, "");
+    expect_sent(c, EXTENDED, "uus", PEER, 1, "no program was named to run\r\n");
+    expect_sent(c, FAILURE, "u", PEER);
+}
+
+/* What was chosen with the session knows nothing of the command: it would be a way around it. */
+static void a_process_chosen_before_never_takes_the_place_of_a_forced_command(void **state)
+{
+    struct client *c = *state;
+
+    c->rules.forced = true;
+    c->rules.forced_command = BYTES("backup");
+    client_start(c);
+    open_asked(c, PEER);
+    answer_process(c, RPC_SESSION_REQUESTED, "/bin/true");
+    expect_sent(c, CONFIRMATION, "uuuu", PEER, 0, WINDOW, PACKET);
+    send_exec(c, 0, "sh");
+    fake_accept(c->control, RPC_EXEC_REQUESTED);
+    expect_sent(c, FAILURE, "u", PEER);
+    send_channel_request(c, 0, "shell", true, "");
+    fake_fail(c->control, RPC_EXEC_REQUESTED, ABSENT);
+    expect_sent(c, FAILURE, "u", PEER);
 }
 
 static void the_sessions_endpoint_serves_its_programs(void **state)
@@ -246,6 +291,8 @@ int main(void)
         client_test(a_second_program_is_refused),
         client_test(commands_arrive_exactly),
         client_test(a_program_needs_an_endpoint),
+        client_test(a_process_needs_a_program),
+        client_later_test(a_process_chosen_before_never_takes_the_place_of_a_forced_command),
         client_test(the_sessions_endpoint_serves_its_programs),
         client_test(no_answer_refuses_the_program_and_says_so),
     };
