@@ -5,7 +5,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 /* ---- critical options: one that we do not know refuses */
 
@@ -29,8 +28,9 @@ static bool is_network(const char *text)
     if (!network_parse(text, &network))
         return false;
     masked = network;
+    masked.bits = 8 * sizeof(masked.address);
     network_mask(&masked, network.bits); /* OpenSSH takes no bit beyond the mask, either */
-    return memcmp(network.address, masked.address, network.family == AF_INET ? 4 : 16) == 0;
+    return memcmp(network.address, masked.address, sizeof(network.address)) == 0;
 }
 
 /* Addresses and networks, separated by commas. Each must be plain: an entry that is skipped might
