@@ -321,6 +321,7 @@ void auth_free(struct auth **where)
     lane_clear(&auth->lane);
     request_clear(&auth->request);
     buf_clear(&auth->banner);
+    key_lists_clear(&auth->lists);
     free(auth->required);
     free(auth);
 }

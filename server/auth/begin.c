@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #define UNSPECIFIED_BIT METHOD_BIT(POLICY__AUTH_METHOD__AUTH_METHOD_UNSPECIFIED)
+#define PUBLICKEY_BIT   METHOD_BIT(POLICY__AUTH_METHOD__AUTH_METHOD_PUBLICKEY)
 #define PASSWORD_BIT    METHOD_BIT(POLICY__AUTH_METHOD__AUTH_METHOD_PASSWORD)
 #define KBDINT_BIT      METHOD_BIT(POLICY__AUTH_METHOD__AUTH_METHOD_KEYBOARD_INTERACTIVE)
 
@@ -25,7 +26,7 @@ static void forget_user(struct auth *auth)
     auth->required = NULL;
     auth->required_count = 0;
     auth->not_required = false;
-    auth->all_keys_revoked = false;
+    key_lists_clear(&auth->lists);
     auth->methods_fixed = false;
     auth->kbdint_tied = false;
     auth->offered = auth->known = 0;
@@ -70,16 +71,16 @@ static void note_begin(struct auth *auth, const Policy__BeginAuthAnswer *answer)
         warn_of_methods(auth, answer->methods);
     }
     note_required(auth, answer);
-    if (answer->authorized_keys.len > 0)
-        log_warn(asker_connection_id(auth->asker), "authorized_keys_ignored",
-                 log_str("why", "this daemon does not check authorized_keys of an answer yet"));
-    /* Keys that we cannot compare with are all revoked: a list that is ignored would let a revoked
-     * key in. */
-    if (answer->revoked_keys.len > 0) {
-        auth->all_keys_revoked = true;
-        log_warn(asker_connection_id(auth->asker), "all_keys_revoked",
-                 log_str("why", "this daemon does not check revoked_keys of an answer yet"));
+    key_lists_set(&auth->lists, answer);
+    if (answer->methods == NULL && key_lists_authorize(&auth->lists)) {
+        auth->known |= PUBLICKEY_BIT;
+        auth->offered |= PUBLICKEY_BIT;
     }
+}
+
+bool auth_is_given(const struct auth *auth, const struct auth_method *method)
+{
+    return METHOD_BIT(method->method) == PUBLICKEY_BIT && key_lists_authorize(&auth->lists);
 }
 
 static void on_begun(void *owner, enum outcome outcome, const ProtobufCMessage *answer)

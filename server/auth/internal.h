@@ -3,6 +3,7 @@
 #define PARLEY_AUTH_INTERNAL_H
 
 #include "auth/auth.h"
+#include "auth/key_lists.h"
 
 #include "base/lane.h"
 #include "base/reader.h"
@@ -53,6 +54,7 @@ struct auth_request {
     struct signature_facts facts;    /* and what its signature, which verified, said besides */
     struct grant
         credential; /* what the credential itself restricts; in force once it is accepted */
+    size_t line;    /* of authorized_keys that lists the key; 0: none, the policy is asked */
     /* A method that talks with the client keeps its state here, freed with the request. */
     void *dialogue;
     void (*dialogue_free)(void *dialogue);
@@ -80,7 +82,7 @@ struct auth {
     /* What BeginAuth said of this user */
     bool begun;
     bool not_required;
-    bool all_keys_revoked;
+    struct key_lists lists;
     uint32_t offered; /* bit per AuthMethod: offered by BeginAuth, or by the Supported handlers; see
                          auth_offered() */
     uint32_t known;   /* bit per AuthMethod: `offered` is known */
@@ -133,6 +135,9 @@ uint32_t auth_offered(const struct auth *auth);
 const struct auth_method *auth_to_ask(const struct auth *auth, const struct auth_method *method);
 void auth_note_support(struct auth *auth, const struct auth_method *method, enum outcome outcome,
                        const ProtobufCMessage *answer);
+/* Is it offered whatever its Supported handler would say: keys, where BeginAuth handed some over?
+ */
+bool auth_is_given(const struct auth *auth, const struct auth_method *method);
 
 /* auth.c: the lane */
 void auth_dispatch(struct auth *auth); /* the head's user is begun: go on with its method */

@@ -92,6 +92,24 @@ static const char *take_certificate(struct auth_request *request, const struct o
     return NULL;
 }
 
+static struct key_offered offered_key(const struct auth *auth)
+{
+    return (struct key_offered){
+        .key = auth->request.key,
+        .certificate = auth->request.certificate,
+        .user = auth->request.user,
+        .peer_ip = auth->peer_ip,
+        .now_s = (uint64_t)time(NULL),
+    };
+}
+
+static bool is_revoked(struct auth *auth)
+{
+    struct key_offered offered = offered_key(auth);
+
+    return key_lists_revoke(&auth->lists, &offered, asker_connection_id(auth->asker));
+}
+
 /* NULL, or why nobody needs to be asked about it. */
 static const char *take_credential(struct auth *auth, const struct offer *offer)
 {
@@ -105,14 +123,14 @@ static const char *take_credential(struct auth *auth, const struct offer *offer)
         if (request->key == NULL || !public_key_allows(request->key, offer->algorithm))
             why = "key or algorithm not accepted here";
     }
-    if (why == NULL && auth->all_keys_revoked)
-        why = "every key is revoked";
+    if (why == NULL && is_revoked(auth))
+        why = "the key is revoked";
     if (why == NULL && offer->is_signed && !verify_signature(auth, offer))
         why = "signature does not verify";
     return why;
 }
 
-/* Of a certificate whose authority is trusted: all that the authority wrote into it. */
+/* Of a certificate whose authority the policy trusts: all that the authority wrote into it. */
 static const char *check_certificate(struct auth *auth)
 {
     struct certificate_use use = {
@@ -121,7 +139,7 @@ static const char *check_certificate(struct auth *auth)
         .now_s = (uint64_t)time(NULL),
     };
 
-    if (auth->request.certificate == NULL)
+    if (auth->request.certificate == NULL || auth->request.line != 0)
         return NULL;
     return certificate_accept(auth->request.certificate, &use, &auth->request.credential);
 }
@@ -195,14 +213,14 @@ static bool verification_suffices(const struct auth *auth, const Policy__Restric
 static void log_accepted(const struct auth *auth, const Policy__Factor *factor)
 {
     const Policy__Certificate *c = factor->certificate;
+    size_t line = auth->request.line;
 
-    if (c == NULL)
-        log_info(asker_connection_id(auth->asker), "key_accepted",
-                 log_str("fingerprint", factor->key->fingerprint));
-    else
-        log_info(asker_connection_id(auth->asker), "key_accepted",
-                 log_str("fingerprint", factor->key->fingerprint), log_str("key_id", c->key_id),
-                 log_u64("serial", c->serial), log_str("ca", c->ca->fingerprint));
+    log_info(asker_connection_id(auth->asker), "key_accepted",
+             log_str("fingerprint", factor->key->fingerprint),
+             c ? log_str("key_id", c->key_id) : log_none(),
+             c ? log_u64("serial", c->serial) : log_none(),
+             c ? log_str("ca", c->ca->fingerprint) : log_none(),
+             line ? log_u64("line", line) : log_none());
 }
 
 /* The factor is passed, with an allow, with a partial success, or, where nobody was asked, with
@@ -232,11 +250,13 @@ static void pass_key(struct auth *auth, const Policy__Allow *allow,
     described_key_clear(&key);
 }
 
-static void accept_key(struct auth *auth, const Policy__AuthAnswer *answer)
+/* Proven, and listed, or allowed (whole or in part) by the policy. */
+static void accept_key(struct auth *auth, const Policy__Allow *allow,
+                       const Policy__PartialSuccess *partial)
 {
-    bool whole = answer->outcome_case == POLICY__AUTH_ANSWER__OUTCOME_ALLOW;
-    const Policy__Restrictions *r =
-        whole ? answer->allow->restrictions : answer->partial->restrictions;
+    const Policy__Restrictions *r = allow     ? allow->restrictions
+                                    : partial ? partial->restrictions
+                                              : NULL;
     const char *why = check_certificate(auth);
 
     if (why == NULL && !touch_suffices(auth, r))
@@ -246,7 +266,7 @@ static void accept_key(struct auth *auth, const Policy__AuthAnswer *answer)
     if (why != NULL)
         auth_fail(auth, why);
     else
-        pass_key(auth, whole ? answer->allow : NULL, whole ? NULL : answer->partial);
+        pass_key(auth, allow, partial);
 }
 
 static void on_proven_verdict(void *owner, enum outcome outcome, const ProtobufCMessage *message)
@@ -259,9 +279,10 @@ static void on_proven_verdict(void *owner, enum outcome outcome, const ProtobufC
         auth_no_answer(auth, outcome);
     else if (answer->outcome_case == POLICY__AUTH_ANSWER__OUTCOME_DENY)
         auth_deny(auth, answer->deny);
-    else if (answer->outcome_case == POLICY__AUTH_ANSWER__OUTCOME_ALLOW ||
-             answer->outcome_case == POLICY__AUTH_ANSWER__OUTCOME_PARTIAL)
-        accept_key(auth, answer);
+    else if (answer->outcome_case == POLICY__AUTH_ANSWER__OUTCOME_ALLOW)
+        accept_key(auth, answer->allow, NULL);
+    else if (answer->outcome_case == POLICY__AUTH_ANSWER__OUTCOME_PARTIAL)
+        accept_key(auth, NULL, answer->partial);
     else
         auth_no_answer(auth, UNAVAILABLE);
 }
@@ -320,6 +341,25 @@ static void ask_policy(struct auth *auth, const struct offer *offer)
     free(use.signature_algorithm);
 }
 
+/* Nobody is asked about a key that BeginAuth handed over. False: it did not. */
+static bool run_listed(struct auth *auth, const struct offer *offer)
+{
+    struct key_offered offered = offered_key(auth);
+    struct key_verdict verdict = key_lists_find(&auth->lists, &offered, &auth->request.credential,
+                                                asker_connection_id(auth->asker));
+
+    if (verdict.standing == KEY_UNLISTED)
+        return false;
+    auth->request.line = verdict.line;
+    if (verdict.standing == KEY_REFUSED)
+        auth_fail(auth, verdict.why);
+    else if (offer->is_signed)
+        accept_key(auth, NULL, NULL);
+    else
+        accept_probe(auth);
+    return true;
+}
+
 void publickey_run(struct auth *auth)
 {
     struct offer offer;
@@ -332,6 +372,6 @@ void publickey_run(struct auth *auth)
     why = take_credential(auth, &offer);
     if (why != NULL)
         auth_fail(auth, why);
-    else
+    else if (!run_listed(auth, &offer))
         ask_policy(auth, &offer);
 }

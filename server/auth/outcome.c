@@ -98,6 +98,8 @@ static void on_listed(void *owner, enum outcome outcome, const ProtobufCMessage 
 /* Asks the Supported handlers one after the other for each list, unless the list is fixed. */
 static void list_methods(struct auth *auth)
 {
+    while (auth->listing < auth_methods_count && auth_is_given(auth, &auth_methods[auth->listing]))
+        auth->listing++;
     if (auth->methods_fixed || auth->remaining != 0 || auth->listing == auth_methods_count)
         send_failure(auth);
     else
@@ -287,6 +289,7 @@ void auth_complete(struct auth *auth)
 
     auth_flush_banners(auth);
     auth->state = AUTH_COMPLETING;
+    key_lists_clear(&auth->lists); /* a session may live for long */
     asker_set_authenticated(auth->asker);
     transport_send_auth_success(auth->transport);
     transport_pause(auth->transport);
