@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -118,4 +119,60 @@ bool address_parse(const char *text, struct sockaddr_storage *out, socklen_t *ou
     *out = all[0].addr;
     *out_len = all[0].len;
     return true;
+}
+
+/* ---- the name of a peer */
+
+/* A reverse zone is its owner's to fill: only what leads back is a name, and a name that looks like
+ * an address is none. */
+static bool leads_back(const char *name, const char *ip)
+{
+    struct addrinfo numeric = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST};
+    struct addrinfo any = {.ai_socktype = SOCK_STREAM};
+    struct addrinfo *found;
+    bool same = false;
+
+    if (getaddrinfo(name, NULL, &numeric, &found) == 0) {
+        freeaddrinfo(found);
+        return false;
+    }
+    if (getaddrinfo(name, NULL, &any, &found) != 0)
+        return false;
+    for (const struct addrinfo *at = found; at != NULL && !same; at = at->ai_next)
+        same = strcmp(address_of(at->ai_addr).ip, ip) == 0;
+    freeaddrinfo(found);
+    return same;
+}
+
+static bool reverse(const char *ip, char *name, size_t size)
+{
+    struct addrinfo numeric = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST};
+    struct addrinfo *found;
+    bool ok;
+
+    if (getaddrinfo(ip, NULL, &numeric, &found) != 0)
+        return false;
+    ok = getnameinfo(found->ai_addr, found->ai_addrlen, name, (socklen_t)size, NULL, 0,
+                     NI_NAMEREQD) == 0;
+    freeaddrinfo(found);
+    return ok;
+}
+
+static bool is_host_name(const char *name)
+{
+    for (const char *c = name; *c != '\0'; c++)
+        if (!isalnum((unsigned char)*c) && strchr("-._", *c) == NULL)
+            return false;
+    return name[0] != '\0';
+}
+
+char *address_host_name(const char *ip)
+{
+    char name[NI_MAXHOST];
+
+    if (!reverse(ip, name, sizeof(name)) || !is_host_name(name) || !leads_back(name, ip))
+        return xstrdup(ip);
+    for (char *c = name; *c != '\0'; c++)
+        *c = (char)tolower((unsigned char)*c);
+    return xstrdup(name);
 }

@@ -32,4 +32,8 @@ struct socket_address {
 size_t address_parse_all(const char *text, struct socket_address out[ADDRESS_ALL_MAX],
                          const char **error);
 
+/* The name of the host at this address, in lower case: what the reverse look-up says, if looking
+ * that up leads back to the address. Else the address itself. Owned. Blocks: for a helper. */
+char *address_host_name(const char *ip);
+
 #endif

@@ -272,3 +272,10 @@ void helpers_free(struct helpers **where)
     if (all_gone)
         pool_free(helpers);
 }
+
+const char *helper_outcome_name(enum helper_outcome outcome)
+{
+    static const char *const names[] = {"done", "expired", "refused"};
+
+    return names[outcome];
+}

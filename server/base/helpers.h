@@ -32,6 +32,8 @@ enum helper_outcome {
  * ends with it. `task` is borrowed: what is to be kept is taken out of it. NULL unless DONE. */
 typedef void helper_fn(void *owner, enum helper_outcome outcome, struct helper_task *task);
 
+const char *helper_outcome_name(enum helper_outcome outcome); /* for the log */
+
 struct helpers *helpers_new(size_t max_threads, size_t max_waiting);
 
 /* Never NULL. From the loop's own thread; so is the cancel. */
