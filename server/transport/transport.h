@@ -210,4 +210,39 @@ const struct certificate_option *certificate_option(const struct certificate_opt
 /* The data of force-command and source-address is one string, and nothing after it. */
 bool certificate_option_text(const struct certificate_option *option, struct bytes *text);
 
+/* ---- GSSAPI (RFC 4462): the acceptor's side, with Kerberos 5 and no other mechanism */
+
+/* The mechanism's OID, DER-encoded as on the wire. */
+#define GSS_KERBEROS_OID BYTES("\x06\x09\x2a\x86\x48\x86\xf7\x12\x01\x02\x02")
+#define GSS_TOKEN_MAX    (64 * 1024)
+
+struct gss_settings {
+    const char *keytab;   /* NULL: the library's default */
+    const char *hostname; /* accept for host/<this> only; NULL: for every host/ key of the keytab */
+};
+
+/* One exchange. Its functions but the free block: for a helper, and one at a time. */
+struct gss_exchange;
+
+enum gss_step { GSS_STEP_FAILED, GSS_STEP_MORE, GSS_STEP_DONE };
+
+struct gss_exchange *gss_exchange_new(void);
+/* Legal at any time and on any thread, as long as no other function runs. */
+void gss_exchange_free(struct gss_exchange **exchange);
+/* Reads the keytab. False: there is nothing to accept with. */
+bool gss_exchange_acquire(struct gss_exchange *exchange, const struct gss_settings *settings);
+/* Takes the client's token; what is to be sent back is put to `reply` (perhaps nothing). DONE: the
+ * context stands, guards integrity, and both principals are known. Credentials that the client
+ * delegates are dropped. */
+enum gss_step gss_exchange_accept(struct gss_exchange *exchange, struct bytes token,
+                                  struct buf *reply);
+/* After DONE: is this the client's message integrity code over `data`? */
+bool gss_exchange_verify(struct gss_exchange *exchange, struct bytes data, struct bytes mic);
+/* Clean text; NULL before DONE. */
+const char *gss_exchange_client(const struct gss_exchange *exchange); /* "alice@EXAMPLE.ORG" */
+const char *gss_exchange_acceptor(
+    const struct gss_exchange *exchange); /* "host/server.example.org@EXAMPLE.ORG" */
+/* What the library said of the last failure, for the log; never NULL. */
+const char *gss_exchange_error(const struct gss_exchange *exchange);
+
 #endif

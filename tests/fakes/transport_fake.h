@@ -74,4 +74,15 @@ void fake_sign(struct buf *out, struct bytes blob, const char *algorithm, struct
 /* Security keys only ("sk-..."): what the next signatures verified say. */
 void fake_touch(bool present, bool verified);
 
+/* ---- GSSAPI: FAKE_GSS_MORE is answered and wants another token; "final:NAME" ends the exchange
+ * with that principal; any other token fails. A code is good if it is what it covers, verbatim. */
+
+#define FAKE_GSS_MORE      "more"
+#define FAKE_GSS_REPLY     "reply"
+#define FAKE_GSS_ERROR     "error"
+#define FAKE_GSS_ACCEPTOR  "host/server.example@EXAMPLE"
+#define FAKE_GSS_NO_KEYTAB "/no/keytab"
+
+int fake_gss_alive(void); /* exchanges: for leaks */
+
 #endif
