@@ -156,6 +156,14 @@ static enum config_verdict apply_all(struct config *config, const struct command
                : CONFIG_WRONG;
 }
 
+/* What is wrong is told in one line, whatever the value that it quotes. */
+static void make_one_line(char *error)
+{
+    for (; error != NULL && *error != '\0'; error++)
+        if ((unsigned char)*error < ' ' || *error == 0x7f)
+            *error = '?';
+}
+
 enum config_verdict config_load(struct config *config, int argc, char **argv, char **error)
 {
     struct command_line line = {0};
@@ -167,6 +175,7 @@ enum config_verdict config_load(struct config *config, int argc, char **argv, ch
         verdict = line.verdict;
     if (verdict == CONFIG_RUN || verdict == CONFIG_CHECK)
         verdict = apply_all(config, &line, error);
+    make_one_line(*error);
     free(line.given);
     return verdict;
 }

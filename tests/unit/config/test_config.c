@@ -112,6 +112,7 @@ static const struct file_case wrong_files[] = {
      "p.yaml:2: policy.insecure: \"maybe\" is not true or false"},
     {BYTES("log:\n  level: loud\n"),
      "p.yaml:2: log.level: \"loud\" is not error, warn, info or debug"},
+    {BYTES("workers: \"a\n\n  b\\e[2J\"\n"), "p.yaml:1: workers: \"a?b?[2J\" is not a number"},
     {BYTES("log:\n  format: xml\n"), "p.yaml:2: log.format: \"xml\" is not text or json"},
     {BYTES("policy:\n  targets:\n    a: x:1\n    b c: y:1\n"),
      "p.yaml:4: policy.targets: \"b c\" is not a name"},
