@@ -12,6 +12,10 @@
 #define LANE_MAX_BYTES    65536
 
 const struct auth_method auth_methods[] = {
+    {"gssapi-with-mic", NULL, POLICY__AUTH_METHOD__AUTH_METHOD_GSSAPI_WITH_MIC, RPC_COUNT,
+     gssapi_run, gssapi_message},
+    {"hostbased", NULL, POLICY__AUTH_METHOD__AUTH_METHOD_HOSTBASED, RPC_HOST_BASED_AUTH_SUPPORTED,
+     hostbased_run, NULL},
     {"publickey", "publickey-hostbound-v00@openssh.com", POLICY__AUTH_METHOD__AUTH_METHOD_PUBLICKEY,
      RPC_PUBLIC_KEY_AUTH_SUPPORTED, publickey_run, NULL},
     {"keyboard-interactive", NULL, POLICY__AUTH_METHOD__AUTH_METHOD_KEYBOARD_INTERACTIVE,
@@ -21,12 +25,22 @@ const struct auth_method auth_methods[] = {
 };
 const size_t auth_methods_count = sizeof(auth_methods) / sizeof(auth_methods[0]);
 
-uint32_t auth_live_methods(void)
+uint32_t auth_live_methods(const struct auth *auth)
 {
     uint32_t mask = 0;
 
     for (size_t i = 0; i < auth_methods_count; i++)
         mask |= METHOD_BIT(auth_methods[i].method);
+    return mask & ~auth->disabled;
+}
+
+uint32_t auth_unasked_methods(void)
+{
+    uint32_t mask = 0;
+
+    for (size_t i = 0; i < auth_methods_count; i++)
+        if (auth_methods[i].supported == RPC_COUNT)
+            mask |= METHOD_BIT(auth_methods[i].method);
     return mask;
 }
 
@@ -69,6 +83,7 @@ void auth_fault(struct auth *auth, uint32_t code, const char *reason)
         return;
     auth->state = AUTH_FAULTY;
     decision_cancel(&auth->asking);
+    helper_cancel(&auth->helping);
     lane_clear(&auth->lane);
     auth->events->fault(auth->owner, code, reason);
 }
@@ -85,6 +100,7 @@ static void leave_lane(struct auth *auth)
 
 void auth_request_end(struct auth *auth)
 {
+    auth->dialogue_pipelined = false;
     request_clear(&auth->request);
     leave_lane(auth);
 }
@@ -93,6 +109,11 @@ void auth_wait_for_client(struct auth *auth)
 {
     auth->dialogue_open = true;
     leave_lane(auth);
+}
+
+void auth_pipeline_dialogue(struct auth *auth)
+{
+    auth->dialogue_pipelined = true;
 }
 
 /* ---- USERAUTH_REQUEST */
@@ -155,7 +176,7 @@ static bool count_request(struct auth *auth)
 static void recv_userauth_request(struct auth *auth, struct bytes message)
 {
     if (auth->dialogue_open) {
-        auth->dialogue_open = false;
+        auth->dialogue_open = auth->dialogue_pipelined = false;
         request_clear(&auth->request);
     }
     if (!count_request(auth))
@@ -183,6 +204,8 @@ static enum lane_step on_lane(void *owner, uint8_t type, struct bytes message)
     if (auth->state != AUTH_SERVICE)
         return LANE_DONE; /* success came first: later requests are ignored (RFC 4252 section 5.1)
                            */
+    if (type != MSG_USERAUTH_REQUEST && !auth->dialogue_open)
+        return LANE_DONE; /* pipelined, for a dialogue that has ended meanwhile */
     auth->running = true;
     if (type == MSG_USERAUTH_REQUEST)
         recv_userauth_request(auth, message);
@@ -252,6 +275,8 @@ struct auth *auth_new(struct transport *transport, struct asker *asker, struct g
     auth->events = events;
     auth->owner = owner;
     auth->started_ms = clock_ms();
+    if (settings->gss == NULL)
+        auth->disabled = METHOD_BIT(POLICY__AUTH_METHOD__AUTH_METHOD_GSSAPI_WITH_MIC);
     lane_init(&auth->lane, on_lane, on_lane_pressure, auth, LANE_MAX_MESSAGES, LANE_MAX_BYTES);
     return auth;
 }
@@ -274,15 +299,22 @@ static void recv_service_request(struct auth *auth, struct bytes message)
         auth->state = AUTH_SERVICE;
 }
 
+/* An answer to a question that has not been asked is none. */
+static bool takes_dialogue(const struct auth *auth, uint8_t type)
+{
+    if (type < MSG_USERAUTH_DIALOGUE_FIRST || type > MSG_USERAUTH_DIALOGUE_LAST ||
+        auth->state != AUTH_SERVICE)
+        return false;
+    return auth->dialogue_pipelined || (auth->dialogue_open && lane_is_idle(&auth->lane));
+}
+
 bool auth_message(struct auth *auth, uint8_t type, struct bytes message)
 {
     if (type == MSG_SERVICE_REQUEST) {
         recv_service_request(auth, message);
         return true;
     }
-    /* An answer to a question that has not been asked is none. */
-    if (type >= MSG_USERAUTH_DIALOGUE_FIRST && type <= MSG_USERAUTH_DIALOGUE_LAST &&
-        auth->state == AUTH_SERVICE && auth->dialogue_open && lane_is_idle(&auth->lane)) {
+    if (takes_dialogue(auth, type)) {
         lane_push(&auth->lane, type, message);
         return true;
     }
@@ -318,10 +350,12 @@ void auth_free(struct auth **where)
     if (auth == NULL)
         return;
     decision_cancel(&auth->asking);
+    helper_cancel(&auth->helping);
     lane_clear(&auth->lane);
     request_clear(&auth->request);
     buf_clear(&auth->banner);
     key_lists_clear(&auth->lists);
+    free(auth->peer_name);
     free(auth->required);
     free(auth);
 }

@@ -7,14 +7,26 @@
 #define PARLEY_AUTH_AUTH_H
 
 #include "auth/grant.h"
+#include "base/helpers.h"
 #include "control/control.h"
 #include "transport/transport.h"
 
 struct auth;
 
+/* Where library calls go that block. */
+struct auth_help {
+    struct loop *loop;
+    struct helpers *helpers;
+    char *(*host_name)(const char *ip); /* address_host_name(); blocks */
+};
+
 struct auth_settings {
     uint32_t max_failures; /* then we disconnect; refused probes and bad signatures count */
     uint32_t max_requests; /* USERAUTH requests of any kind, then we disconnect */
+    /* hostbased: the name that the client claims may differ from what its address resolves to. */
+    bool hostbased_trust_claimed_host;
+    const struct gss_settings *gss; /* borrowed; NULL: GSSAPI is not offered */
+    struct auth_help help;
 };
 
 struct auth_events {
@@ -35,9 +47,10 @@ bool auth_message(struct auth *auth, uint8_t type, struct bytes message);
 /* Text for the user before login (RFC 4252 section 5.4); kept back until authentication begins. */
 void auth_banner(struct auth *auth, const char *text, const char *language);
 /* What the client is to blame for, if it ends before login. */
-bool auth_has_failed(const struct auth *auth); /* an attempt of its own: not for want of an answer */
-bool auth_is_asking(const struct auth *auth);  /* it is the policy that is waited for */
-bool auth_is_done(const struct auth *auth); /* USERAUTH_SUCCESS has been sent */
+bool auth_has_failed(
+    const struct auth *auth);                 /* an attempt of its own: not for want of an answer */
+bool auth_is_asking(const struct auth *auth); /* it is the policy that is waited for */
+bool auth_is_done(const struct auth *auth);   /* USERAUTH_SUCCESS has been sent */
 void auth_free(struct auth **auth);
 
 #endif

@@ -29,8 +29,9 @@ static void forget_user(struct auth *auth)
     key_lists_clear(&auth->lists);
     auth->methods_fixed = false;
     auth->kbdint_tied = false;
-    auth->offered = auth->known = 0;
     auth->unverified_key = false;
+    auth->known = auth_unasked_methods();
+    auth->offered = auth->known & ~auth->disabled;
     auth->passed = 0;
 }
 
@@ -47,7 +48,7 @@ static void note_required(struct auth *auth, const Policy__BeginAuthAnswer *answ
 /* A method that the contract has and this daemon does not offer yet is not listed to the client. */
 static void warn_of_methods(struct auth *auth, const Policy__Methods *methods)
 {
-    uint32_t live = auth_live_methods();
+    uint32_t live = auth_live_methods(auth);
 
     for (size_t i = 0; i < methods->n_methods; i++) {
         const ProtobufCEnumValue *name = protobuf_c_enum_descriptor_get_value(
@@ -67,7 +68,7 @@ static void note_begin(struct auth *auth, const Policy__BeginAuthAnswer *answer)
         auth->methods_fixed = true;
         auth->kbdint_tied = answer->tie_kbdint_to_password;
         auth->known = UINT32_MAX;
-        auth->offered = methods_mask(answer->methods) & ~UNSPECIFIED_BIT;
+        auth->offered = methods_mask(answer->methods) & ~UNSPECIFIED_BIT & ~auth->disabled;
         warn_of_methods(auth, answer->methods);
     }
     note_required(auth, answer);

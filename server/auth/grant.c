@@ -60,10 +60,18 @@ void grant_add(struct grant *grant, const Policy__Restrictions *restrictions)
     grant->list[grant->count++] = copy_of(restrictions);
 }
 
+/* The earliest one counts; 0: never. */
+static void add_expiry(struct grant *grant, uint64_t at_ms)
+{
+    if (at_ms != 0 && (grant->expires_at_ms == 0 || at_ms < grant->expires_at_ms))
+        grant->expires_at_ms = at_ms;
+}
+
 void grant_add_all(struct grant *grant, const struct grant *from)
 {
     for (size_t i = 0; i < from->count; i++)
         grant_add(grant, from->list[i]);
+    add_expiry(grant, from->expires_at_ms);
 }
 
 void grant_tighten(struct grant *grant, const Policy__Restrictions *restrictions)
@@ -79,14 +87,9 @@ void grant_tighten(struct grant *grant, const Policy__Restrictions *restrictions
 
 void grant_add_allow(struct grant *grant, const Policy__Allow *allow)
 {
-    uint64_t expires;
-
     grant_add(grant, allow->restrictions);
-    if (allow->lifetime_case != POLICY__ALLOW__LIFETIME_EXPIRES_IN_S)
-        return;
-    expires = clock_ms() + (uint64_t)allow->expires_in_s * 1000;
-    if (grant->expires_at_ms == 0 || expires < grant->expires_at_ms)
-        grant->expires_at_ms = expires;
+    if (allow->lifetime_case == POLICY__ALLOW__LIFETIME_EXPIRES_IN_S)
+        add_expiry(grant, clock_ms() + (uint64_t)allow->expires_in_s * 1000);
 }
 
 /* ---- source addresses */

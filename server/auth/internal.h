@@ -18,6 +18,11 @@ enum { /* RFC 4250 section 4.1.2 */
        MSG_USERAUTH_PASSWD_CHANGEREQ = 60,
        MSG_USERAUTH_INFO_REQUEST = 60,
        MSG_USERAUTH_INFO_RESPONSE = 61,
+       MSG_USERAUTH_GSSAPI_RESPONSE = 60,
+       MSG_USERAUTH_GSSAPI_TOKEN = 61,
+       MSG_USERAUTH_GSSAPI_EXCHANGE_COMPLETE = 63,
+       MSG_USERAUTH_GSSAPI_ERRTOK = 65,
+       MSG_USERAUTH_GSSAPI_MIC = 66,
        MSG_USERAUTH_DIALOGUE_FIRST = 61, /* a method's own messages from the client */
        MSG_USERAUTH_DIALOGUE_LAST = 79,
 };
@@ -53,8 +58,10 @@ struct auth_request {
     struct certificate *certificate; /* or the certificate that was, whose key it then is */
     struct signature_facts facts;    /* and what its signature, which verified, said besides */
     struct grant
-        credential; /* what the credential itself restricts; in force once it is accepted */
-    size_t line;    /* of authorized_keys that lists the key; 0: none, the policy is asked */
+        credential;     /* what the credential itself restricts; in force once it is accepted */
+    size_t line;        /* of authorized_keys that lists the key; 0: none, the policy is asked */
+    bool more_needed;   /* an answer about this credential was a partial success: */
+    uint32_t remaining; /* bit per method that it left */
     /* A method that talks with the client keeps its state here, freed with the request. */
     void *dialogue;
     void (*dialogue_free)(void *dialogue);
@@ -73,7 +80,11 @@ struct auth {
     struct lane lane;
     bool running;            /* inside the lane: the head began in this call */
     bool dialogue_open;      /* the request waits for the client's next message, not in the lane */
-    struct decision *asking; /* at most one at a time */
+    bool dialogue_pipelined; /* and takes further ones while it waits for something else */
+    struct helper_job *helping; /* what the head waits for, if not for the policy */
+    char *peer_name;            /* of the client's host, once it was needed */
+    uint32_t disabled;          /* bit per method: this daemon is not configured for it */
+    struct decision *asking;    /* at most one at a time */
     struct auth_request request;
     uint32_t requests, failures;
     bool blamed; /* one of the failures was the client's own */
@@ -108,7 +119,7 @@ struct auth {
 struct auth_method {
     const char *name, *alias;
     Policy__AuthMethod method;
-    enum rpc supported;
+    enum rpc supported; /* RPC_COUNT: there is none */
     /* Handles auth->request.rest. It ends, now or from a later callback, in one of the functions of
      * outcome.c, in auth_fault(), or in auth_request_end() after a reply of its own. */
     void (*run)(struct auth *auth);
@@ -120,7 +131,9 @@ struct auth_method {
 extern const struct auth_method auth_methods[];
 extern const size_t auth_methods_count;
 const struct auth_method *auth_method_row(Policy__AuthMethod method); /* NULL: not live */
-uint32_t auth_live_methods(void); /* bit per method in the table */
+uint32_t auth_live_methods(const struct auth *auth); /* bit per method that can be had here */
+/* Bit per method whose offer is the configuration's alone: no Supported handler is asked. */
+uint32_t auth_unasked_methods(void);
 
 #define METHOD_BIT(method) (UINT32_C(1) << (method))
 
@@ -146,6 +159,9 @@ void auth_request_end(struct auth *auth); /* the head has its reply: the lane go
 /* The head has asked the client something: method->message() gets the answer. A new request ends
  * the dialogue without a reply (RFC 4252 section 5.1). */
 void auth_wait_for_client(struct auth *auth);
+/* From here on the client may send several messages of the dialogue without waiting for us; each is
+ * taken when the head waits for the client again. */
+void auth_pipeline_dialogue(struct auth *auth);
 
 /* outcome.c: how a request ends */
 void auth_succeed(struct auth *auth, Policy__Factor *factor, const Policy__Allow *allow);
@@ -155,13 +171,28 @@ void auth_complete(struct auth *auth); /* sends USERAUTH_SUCCESS and asks AuthCo
 /* The policy's no, with its words; or no answer at all. */
 void auth_deny(struct auth *auth, const Policy__Deny *deny);
 void auth_no_answer(struct auth *auth, enum outcome outcome);
+/* An AuthAnswer that is an allow or a partial success, and what follows of it. */
+bool auth_answer_is_yes(const Policy__AuthAnswer *answer);
+/* The request goes on after this yes: what it restricts, and which methods must follow, holds for
+ * the request's own success. */
+void auth_note_yes(struct auth *auth, const Policy__AuthAnswer *answer);
+/* The last yes; NULL: the handler is absent, and its default allows. */
+void auth_accept(struct auth *auth, Policy__Factor *factor, const Policy__AuthAnswer *answer);
+/* Whatever is no yes. */
+void auth_refuse(struct auth *auth, enum outcome outcome, const Policy__AuthAnswer *answer);
 void auth_send_banner(struct auth *auth, const char *text, const char *language);
 void auth_flush_banners(struct auth *auth); /* what was kept back goes before any reply */
+
+/* method_publickey.c: does BeginAuth's list revoke the request's key or certificate? */
+bool auth_key_is_revoked(struct auth *auth);
 
 void publickey_run(struct auth *auth);
 void kbdint_run(struct auth *auth);
 void kbdint_message(struct auth *auth, uint8_t type, struct bytes message);
 void password_run(struct auth *auth);
+void hostbased_run(struct auth *auth);
+void gssapi_run(struct auth *auth);
+void gssapi_message(struct auth *auth, uint8_t type, struct bytes message);
 
 /* method_password.c: what a policy may be asked about at all, and the question */
 bool auth_secret_is_acceptable(struct bytes secret);

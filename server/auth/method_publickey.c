@@ -103,7 +103,7 @@ static struct key_offered offered_key(const struct auth *auth)
     };
 }
 
-static bool is_revoked(struct auth *auth)
+bool auth_key_is_revoked(struct auth *auth)
 {
     struct key_offered offered = offered_key(auth);
 
@@ -123,7 +123,7 @@ static const char *take_credential(struct auth *auth, const struct offer *offer)
         if (request->key == NULL || !public_key_allows(request->key, offer->algorithm))
             why = "key or algorithm not accepted here";
     }
-    if (why == NULL && is_revoked(auth))
+    if (why == NULL && auth_key_is_revoked(auth))
         why = "the key is revoked";
     if (why == NULL && offer->is_signed && !verify_signature(auth, offer))
         why = "signature does not verify";

@@ -98,7 +98,9 @@ static void on_listed(void *owner, enum outcome outcome, const ProtobufCMessage 
 /* Asks the Supported handlers one after the other for each list, unless the list is fixed. */
 static void list_methods(struct auth *auth)
 {
-    while (auth->listing < auth_methods_count && auth_is_given(auth, &auth_methods[auth->listing]))
+    while (auth->listing < auth_methods_count &&
+           (auth_methods[auth->listing].supported == RPC_COUNT ||
+            auth_is_given(auth, &auth_methods[auth->listing])))
         auth->listing++;
     if (auth->methods_fixed || auth->remaining != 0 || auth->listing == auth_methods_count)
         send_failure(auth);
@@ -212,7 +214,7 @@ static bool pass_factor(struct auth *auth, Policy__Factor *factor, const Policy_
 
 static void go_on_with(struct auth *auth, uint32_t remaining)
 {
-    remaining &= auth_live_methods() & ~auth->passed;
+    remaining &= auth_live_methods(auth) & ~auth->passed;
     if (remaining == 0) {
         auth_fault(auth, DISCONNECT_NO_MORE_AUTH_METHODS,
                    "More authentication is needed than this server offers");
@@ -224,27 +226,80 @@ static void go_on_with(struct auth *auth, uint32_t remaining)
     send_failure(auth);
 }
 
-void auth_partly(struct auth *auth, Policy__Factor *factor, const Policy__PartialSuccess *partial)
+static uint32_t remaining_of(const Policy__PartialSuccess *partial)
 {
-    uint32_t remaining = 0;
+    uint32_t mask = 0;
 
     for (size_t i = 0; i < partial->n_remaining; i++)
-        remaining |= METHOD_BIT(partial->remaining[i]);
+        mask |= METHOD_BIT(partial->remaining[i]);
+    return mask;
+}
+
+void auth_partly(struct auth *auth, Policy__Factor *factor, const Policy__PartialSuccess *partial)
+{
+    uint32_t remaining = remaining_of(partial);
+
+    if (auth->request.more_needed)
+        remaining &= auth->request.remaining;
     if (pass_factor(auth, factor, NULL, partial->restrictions))
         go_on_with(auth, remaining);
 }
 
 void auth_succeed(struct auth *auth, Policy__Factor *factor, const Policy__Allow *allow)
 {
+    bool more_needed = auth->request.more_needed;
+    uint32_t left = auth->request.remaining;
+
     if (!pass_factor(auth, factor, allow, NULL))
         return;
-    if (required_met(auth)) {
+    if (more_needed) {
+        go_on_with(auth, left);
+    } else if (required_met(auth)) {
         log_attempt(auth, "success", NULL);
         auth_complete(auth);
     } else {
         go_on_with(auth, still_required(auth));
     }
 }
+
+/* ---- answers to questions about a credential */
+
+bool auth_answer_is_yes(const Policy__AuthAnswer *answer)
+{
+    return answer->outcome_case == POLICY__AUTH_ANSWER__OUTCOME_ALLOW ||
+           answer->outcome_case == POLICY__AUTH_ANSWER__OUTCOME_PARTIAL;
+}
+
+void auth_note_yes(struct auth *auth, const Policy__AuthAnswer *answer)
+{
+    struct auth_request *request = &auth->request;
+
+    if (answer->outcome_case == POLICY__AUTH_ANSWER__OUTCOME_ALLOW) {
+        grant_add_allow(&request->credential, answer->allow);
+        return;
+    }
+    grant_add(&request->credential, answer->partial->restrictions);
+    request->more_needed = true;
+    request->remaining = remaining_of(answer->partial);
+}
+
+void auth_accept(struct auth *auth, Policy__Factor *factor, const Policy__AuthAnswer *answer)
+{
+    if (answer != NULL && answer->outcome_case == POLICY__AUTH_ANSWER__OUTCOME_PARTIAL)
+        auth_partly(auth, factor, answer->partial);
+    else
+        auth_succeed(auth, factor, answer ? answer->allow : NULL);
+}
+
+void auth_refuse(struct auth *auth, enum outcome outcome, const Policy__AuthAnswer *answer)
+{
+    if (outcome == ANSWERED && answer->outcome_case == POLICY__AUTH_ANSWER__OUTCOME_DENY)
+        auth_deny(auth, answer->deny);
+    else
+        auth_no_answer(auth, outcome == ANSWERED ? UNAVAILABLE : outcome);
+}
+
+/* ---- after the last factor */
 
 static void on_completed(void *owner, enum outcome outcome, const ProtobufCMessage *message)
 {

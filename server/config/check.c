@@ -180,6 +180,12 @@ static bool check_version_comment(const struct config *config, char **error)
     return ok;
 }
 
+/* Kerberos would say so only when the first user comes. */
+static bool check_keytab(const struct config *config, char **error)
+{
+    return !config->auth.gssapi || check_file(config, &config->auth.gssapi_keytab, error);
+}
+
 bool config_check(struct config *config, char **error)
 {
     if (config->limits.max_packet_bytes > config->limits.window_bytes) {
@@ -189,5 +195,6 @@ bool config_check(struct config *config, char **error)
     }
     return choose_policy(config, error) && check_version_comment(config, error) &&
            check_listen(config, error) && config_check_admission(config, error) &&
-           check_tls(config, error) && read_token(config, error) && check_host_keys(config, error);
+           check_tls(config, error) && read_token(config, error) && check_keytab(config, error) &&
+           check_host_keys(config, error);
 }

@@ -82,6 +82,13 @@ struct config {
     struct config_admission admission; /* keys of limits in the file */
 
     struct {
+        bool hostbased_trust_claimed_host;
+        bool gssapi;
+        char *gssapi_keytab, *gssapi_hostname; /* NULL: Kerberos's default, the host's name */
+        bool gssapi_any_host;
+    } auth;
+
+    struct {
         char *kex, *ciphers, *macs, *host_key_algorithms; /* comma-separated; NULL: our defaults */
         uint64_t rekey_bytes, rekey_ms, rekey_answer_ms;
     } transport;

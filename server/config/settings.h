@@ -29,7 +29,7 @@ struct setting {
     const char *help;
 };
 
-#define SETTING_COUNT 48
+#define SETTING_COUNT 53
 
 extern const struct setting settings[];
 

@@ -310,7 +310,13 @@ struct conns *conns_new(struct loop *loop, struct control *control, struct trans
 static void begin(struct conn *conn)
 {
     const struct conn_settings *settings = &conn->conns->settings;
-    struct auth_settings auth = {settings->max_failures, settings->max_requests};
+    struct auth_settings auth = {
+        .max_failures = settings->max_failures,
+        .max_requests = settings->max_requests,
+        .hostbased_trust_claimed_host = settings->hostbased_trust_claimed_host,
+        .gss = settings->gss,
+        .help = {conn->conns->loop, settings->helpers, address_host_name},
+    };
     Policy__ConnectionMadeRequest question = POLICY__CONNECTION_MADE_REQUEST__INIT;
 
     conn->channel_limits = (struct channels_settings){

@@ -20,7 +20,9 @@ struct conn_settings {
     uint32_t window_bytes, max_packet_bytes;            /* what we offer for each channel */
     uint32_t max_debug_messages;                        /* DEBUG messages reported before login */
     uint32_t keepalive_interval_s, keepalive_count_max; /* interval 0: off */
-    struct helpers *helpers; /* the process's, borrowed: for library calls that block */
+    bool hostbased_trust_claimed_host;
+    const struct gss_settings *gss; /* borrowed; NULL: GSSAPI is off */
+    struct helpers *helpers;        /* the process's, borrowed: for library calls that block */
 };
 
 extern const struct conn_settings conn_defaults;

@@ -174,8 +174,8 @@ def test_a_policy_with_nothing_offers_nothing(policy: Policy, raw) -> None:
 
 @pytest.mark.parametrize("method", ["hostbased", "gssapi-with-mic", "gssapi-keyex", "nonsense", "", "PASSWORD"])
 def test_methods_that_are_not_offered_fail(policy: Policy, raw, method: str) -> None:
-    """Whatever BeginAuth named, a method that the daemon does not carry out is neither listed nor accepted."""
-    policy.on.BeginAuth = begin(PASSWORD, *[v for v in pb.AuthMethod.values() if v not in (0, PUBLICKEY, PASSWORD, KBDINT)])
+    """Whatever BeginAuth named, a method that the daemon is not configured for is neither listed nor accepted."""
+    policy.on.BeginAuth = begin(PASSWORD, *[v for v in pb.AuthMethod.values() if v not in (0, PUBLICKEY, PASSWORD, KBDINT, pb.AUTH_METHOD_HOSTBASED)])
     policy.on.ValidatePassword = password_ok()
     client = raw()
     client.service()

@@ -56,6 +56,10 @@ static void answer_allow(struct control *control, enum rpc rpc, Policy__Allow *a
     case RPC_AUTH_COMPLETED:
         ANSWER_WITH(AuthCompletedAnswer, AUTH_COMPLETED_ANSWER, allow, ALLOW, allow);
     case RPC_VALIDATE_PUBLIC_KEY:
+    case RPC_VALIDATE_HOST_PUBLIC_KEY:
+    case RPC_VALIDATE_HOST_CA_KEY:
+    case RPC_VALIDATE_HOST_BASED_USER:
+    case RPC_VALIDATE_GSS_PRINCIPAL:
         ANSWER_WITH(AuthAnswer, AUTH_ANSWER, allow, ALLOW, allow);
     case RPC_VALIDATE_PASSWORD:
     case RPC_CHANGE_PASSWORD:
@@ -105,6 +109,10 @@ void fake_deny(struct control *control, enum rpc rpc, const char *message)
     case RPC_AUTH_COMPLETED:
         ANSWER_WITH(AuthCompletedAnswer, AUTH_COMPLETED_ANSWER, deny, DENY, &deny);
     case RPC_VALIDATE_PUBLIC_KEY:
+    case RPC_VALIDATE_HOST_PUBLIC_KEY:
+    case RPC_VALIDATE_HOST_CA_KEY:
+    case RPC_VALIDATE_HOST_BASED_USER:
+    case RPC_VALIDATE_GSS_PRINCIPAL:
         ANSWER_WITH(AuthAnswer, AUTH_ANSWER, deny, DENY, &deny);
     case RPC_VALIDATE_PASSWORD:
     case RPC_CHANGE_PASSWORD:
@@ -131,6 +139,10 @@ void fake_partial(struct control *control, enum rpc rpc, Policy__AuthMethod rema
     partial.restrictions = restrictions;
     switch (rpc) {
     case RPC_VALIDATE_PUBLIC_KEY:
+    case RPC_VALIDATE_HOST_PUBLIC_KEY:
+    case RPC_VALIDATE_HOST_CA_KEY:
+    case RPC_VALIDATE_HOST_BASED_USER:
+    case RPC_VALIDATE_GSS_PRINCIPAL:
         ANSWER_WITH(AuthAnswer, AUTH_ANSWER, partial, PARTIAL, &partial);
     case RPC_GET_KBDINT_CHALLENGE:
     case RPC_VALIDATE_KBDINT_RESPONSE:

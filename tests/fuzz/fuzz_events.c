@@ -56,6 +56,7 @@ static void note_verdict(void *arg, enum rpc rpc, const ProtobufCMessage *questi
     struct slot *slot = slot_of(w, question);
     const Policy__Context *context = ((const Policy__BeginAuthRequest *)question)->context;
     bool credential = rpc == RPC_VALIDATE_PASSWORD || rpc == RPC_CHANGE_PASSWORD ||
+                      rpc == RPC_VALIDATE_HOST_BASED_USER || rpc == RPC_VALIDATE_GSS_PRINCIPAL ||
                       rpc == RPC_GET_KBDINT_CHALLENGE || rpc == RPC_VALIDATE_KBDINT_RESPONSE ||
                       (rpc == RPC_VALIDATE_PUBLIC_KEY &&
                        ((const Policy__ValidatePublicKeyRequest *)question)->use->phase ==

@@ -2,11 +2,14 @@
  * USERAUTH messages of any shape, above the fakes. The policy allows nothing but probes, so nobody
  * may ever get in.
  *
- * Input: steps of one byte each, 0 answers a question, 1 delivers raw bytes of any type, others
+ * Input: a byte of settings, then steps of one byte each: 0 answers a question, 1 delivers raw
+ * bytes of any type, 3 ends a helper's job, 4 is a host that vouches, 5 a message of GSSAPI; others
  * deliver a request whose fields the bytes fill.
  */
 #include "auth/auth.h"
+#include "base/alloc.h"
 #include "base/log.h"
+#include "fakes/helpers_fake.h"
 #include "fakes/transport_fake.h"
 #include "fakes/wire.h"
 #include "fuzz/feed.h"
@@ -71,6 +74,64 @@ static void tell_nobody(void *arg, enum rpc rpc, const ProtobufCMessage *questio
     assert(rpc != RPC_AUTH_COMPLETED);
 }
 
+/* Signed right, so that what follows the signature is reached. */
+static void put_vouching(struct buf *message, uint8_t bits, struct bytes host, struct bytes user)
+{
+    struct buf body = {0}, data = {0}, signature = {0};
+    struct bytes key = bits & 8 ? BYTES("sk-ssh-ed25519@openssh.com:h") : BYTES("ssh-ed25519:h");
+
+    wire_put(&body, "ssssSSS", bits & 1 ? "alice" : "bob", "ssh-connection", "hostbased",
+             "ssh-ed25519", key, host, user);
+    wire_put(&data, "scR", FAKE_SESSION_ID, 50, buf_bytes(&body));
+    fake_sign(&signature, key, "ssh-ed25519", bits & 2 ? buf_bytes(&data) : user);
+    wire_put(message, "RS", buf_bytes(&body), buf_bytes(&signature));
+    buf_clear(&body);
+    buf_clear(&data);
+    buf_clear(&signature);
+}
+
+static void send_vouching(struct transport *t, struct bytes *feed)
+{
+    struct buf message = {0};
+    uint8_t bits = feed_u8(feed);
+    struct bytes host = feed_bytes(feed), user = feed_bytes(feed);
+
+    if (bits & 16)
+        host = BYTES("client.example");
+    put_vouching(&message, bits, host, user);
+    fake_deliver_bytes(t, 50, buf_bytes(&message));
+    buf_clear(&message);
+}
+
+static void send_gssapi(struct transport *t, struct bytes *feed)
+{
+    uint8_t bits = feed_u8(feed);
+
+    switch (bits & 7) {
+    case 0:
+        fake_deliver(t, 50, "sssuS", bits & 8 ? "alice" : "bob", "ssh-connection",
+                     "gssapi-with-mic", (uint32_t)1, GSS_KERBEROS_OID);
+        break;
+    case 1:
+        fake_deliver(t, 61, "s", bits & 8 ? FAKE_GSS_MORE : "final:alice@EXAMPLE");
+        break;
+    case 2:
+        fake_deliver(
+            t, 66, "S",
+            bits & 8
+                ? BYTES(
+                      "\0\0\0\016the-session-id\62\0\0\0\05alice\0\0\0\016ssh-connection\0\0\0\017gssapi-with-mic")
+                : feed_bytes(feed));
+        break;
+    case 3:
+        fake_deliver(t, 61 + (bits >> 3) % 6, "S", feed_bytes(feed));
+        break;
+    default:
+        fake_deliver(t, 50, "sssuR", "alice", "ssh-connection", "gssapi-with-mic",
+                     (uint32_t)(bits >> 3), feed_bytes(feed));
+    }
+}
+
 static void send_request(struct transport *t, struct bytes *feed, const char *method)
 {
     struct buf message = {0};
@@ -90,7 +151,22 @@ static void send_request(struct transport *t, struct bytes *feed, const char *me
     buf_clear(&message);
 }
 
-static void step(struct transport *t, struct control *control, struct bytes *feed)
+static void end_job(struct helpers *helpers, uint8_t how)
+{
+    static const enum helper_outcome outcomes[] = {HELPER_DONE, HELPER_EXPIRED, HELPER_REFUSED};
+
+    if (fake_jobs(helpers) > 0)
+        fake_help(helpers, outcomes[how < 3 ? how : 0]);
+}
+
+static char *host_name(const char *ip)
+{
+    (void)ip;
+    return xstrdup("client.example");
+}
+
+static void step(struct transport *t, struct control *control, struct helpers *helpers,
+                 struct bytes *feed)
 {
     static const char *const methods[] = {"none", "password", "publickey",
                                           "publickey-hostbound-v00@openssh.com"};
@@ -108,6 +184,15 @@ static void step(struct transport *t, struct control *control, struct bytes *fee
     case 2:
         fake_deliver_bytes(t, 50, feed_bytes(feed));
         break;
+    case 3:
+        end_job(helpers, kind >> 3);
+        break;
+    case 4:
+        send_vouching(t, feed);
+        break;
+    case 5:
+        send_gssapi(t, feed);
+        break;
     default:
         send_request(t, feed, methods[(kind >> 3) & 3]);
     }
@@ -118,7 +203,9 @@ static void step(struct transport *t, struct control *control, struct bytes *fee
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static struct loop *loop;
-    static const struct auth_settings settings = {6, 40};
+    static const struct gss_settings gss;
+    struct helpers *helpers = helpers_new(1, 1);
+    struct auth_settings settings = {.max_failures = 6, .max_requests = 40};
     struct bytes feed = bytes_of(data, len);
     struct control *control = fake_control_new();
     struct grant grant = {0};
@@ -130,15 +217,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     if (loop == NULL)
         loop = loop_new();
     asker = asker_new(control, loop, &asker_events, &target);
+    if (feed_u8(&feed) & 1)
+        settings.gss = &gss;
+    settings.help = (struct auth_help){loop, helpers, host_name};
     target.auth = auth_new(t, asker, &grant, "192.0.2.7", &settings, &auth_events, &target);
     fake_deliver(t, 5, "s", "ssh-userauth");
     while (feed.len > 0 && target.faults == 0)
-        step(t, control, &feed);
+        step(t, control, helpers, &feed);
     auth_free(&target.auth);
     assert(fake_pending(control) == 0);
     grant_clear(&grant);
     asker_free(&asker);
     transport_free(&t);
     fake_control_free(&control);
+    helpers_free(&helpers);
+    assert(fake_gss_alive() == 0);
     return 0;
 }

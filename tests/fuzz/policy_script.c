@@ -179,6 +179,10 @@ static void answer_outcome(struct control *control, size_t index, struct choice 
         GIVE(AuthCompletedAnswer, AUTH_COMPLETED_ANSWER);
         break;
     case RPC_VALIDATE_PUBLIC_KEY:
+    case RPC_VALIDATE_HOST_PUBLIC_KEY:
+    case RPC_VALIDATE_HOST_CA_KEY:
+    case RPC_VALIDATE_HOST_BASED_USER:
+    case RPC_VALIDATE_GSS_PRINCIPAL:
         GIVE(AuthAnswer, AUTH_ANSWER);
         break;
     case RPC_VALIDATE_PASSWORD:
@@ -199,6 +203,17 @@ static bool is_dialogue(enum rpc rpc)
     return rpc == RPC_GET_KBDINT_CHALLENGE || rpc == RPC_VALIDATE_KBDINT_RESPONSE;
 }
 
+static bool is_about_host(enum rpc rpc)
+{
+    return rpc == RPC_VALIDATE_HOST_PUBLIC_KEY || rpc == RPC_VALIDATE_HOST_CA_KEY;
+}
+
+/* Their default may allow. */
+static bool is_about_principal(enum rpc rpc)
+{
+    return rpc == RPC_VALIDATE_HOST_BASED_USER || rpc == RPC_VALIDATE_GSS_PRINCIPAL;
+}
+
 static void answer_partial(struct control *control, size_t index, struct choice *c)
 {
     struct answer_parts p;
@@ -210,7 +225,9 @@ static void answer_partial(struct control *control, size_t index, struct choice 
     fill(&p, c);
     p.partial.remaining = p.methods;
     p.partial.n_remaining = 2;
-    if (fake_pending_rpc(control, index) == RPC_VALIDATE_PUBLIC_KEY) {
+    if (fake_pending_rpc(control, index) == RPC_VALIDATE_PUBLIC_KEY ||
+        is_about_host(fake_pending_rpc(control, index)) ||
+        is_about_principal(fake_pending_rpc(control, index))) {
         key.outcome_case = POLICY__AUTH_ANSWER__OUTCOME_PARTIAL;
         key.partial = &p.partial;
         fake_answer_nth(control, index, &key.base);
@@ -234,11 +251,14 @@ static void answer_partial(struct control *control, size_t index, struct choice 
 static bool is_credential(enum rpc rpc)
 {
     return rpc == RPC_VALIDATE_PUBLIC_KEY || rpc == RPC_VALIDATE_PASSWORD ||
-           rpc == RPC_CHANGE_PASSWORD || is_dialogue(rpc);
+           rpc == RPC_CHANGE_PASSWORD || is_dialogue(rpc) || is_about_host(rpc) ||
+           is_about_principal(rpc);
 }
 
 static bool is_probe(enum rpc rpc, const ProtobufCMessage *question)
 {
+    if (is_about_host(rpc))
+        return true; /* its signature is not looked at yet */
     return rpc == RPC_VALIDATE_PUBLIC_KEY &&
            ((const Policy__ValidatePublicKeyRequest *)question)->use->phase ==
                POLICY__KEY_PHASE__KEY_PHASE_PROBE;
@@ -250,6 +270,7 @@ static void answer(struct control *control, size_t index, enum rpc rpc, struct c
     case RPC_BEGIN_AUTH:
         answer_begin(control, index, c);
         break;
+    case RPC_HOST_BASED_AUTH_SUPPORTED:
     case RPC_PUBLIC_KEY_AUTH_SUPPORTED:
     case RPC_PASSWORD_AUTH_SUPPORTED:
     case RPC_KBDINT_AUTH_SUPPORTED:
@@ -284,11 +305,14 @@ void script_answer(struct control *control, struct bytes *feed, bool may_allow, 
         c.yes = false;
     if ((how & 0x30) == 0x30) {
         static const enum outcome outcomes[] = {ABSENT, UNAVAILABLE, EXPIRED};
+        enum outcome outcome = outcomes[how % 3];
+        bool allows; /* by default */
 
-        bool allows = how % 3 == 0 && rpc == RPC_AUTH_COMPLETED; /* its default */
-
+        if (!may_allow && is_about_principal(rpc) && outcome == ABSENT)
+            outcome = UNAVAILABLE;
+        allows = outcome == ABSENT && (rpc == RPC_AUTH_COMPLETED || is_about_principal(rpc));
         tell(arg, rpc, question, allows ? VERDICT_YES : VERDICT_NO);
-        fake_fail_nth(control, index, outcomes[how % 3]);
+        fake_fail_nth(control, index, outcome);
     } else if ((how & 0x30) == 0x20 && is_credential(rpc)) {
         tell(arg, rpc, question, VERDICT_PART);
         if (is_dialogue(rpc) && !c.conditions)

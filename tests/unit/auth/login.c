@@ -64,15 +64,40 @@ static void on_fault(void *owner, uint32_t code, const char *reason)
 
 static const struct auth_events auth_events = {on_completed, on_fault};
 
+static char *host_name(const char *ip)
+{
+    assert_string_equal(ip, "192.0.2.7");
+    return xstrdup(LOGIN_HOST);
+}
+
+/* With a service that is accepted, as login_setup(). */
+void login_configure(struct login *l, bool trust_claimed_host, const struct gss_settings *gss)
+{
+    struct auth_settings settings = {
+        .max_failures = 6,
+        .max_requests = 40,
+        .hostbased_trust_claimed_host = trust_claimed_host,
+        .gss = gss,
+        .help = {l->loop, l->helpers, host_name},
+    };
+
+    auth_free(&l->auth);
+    l->auth = auth_new(l->transport, l->asker, &l->grant, "192.0.2.7", &settings, &auth_events, l);
+    fake_deliver(l->transport, SERVICE_REQUEST, "s", "ssh-userauth");
+    assert_true(fake_sent_is(l->transport, SERVICE_ACCEPT, "s", "ssh-userauth"));
+}
+
 int login_setup_new(void **state)
 {
-    static const struct auth_settings settings = {.max_failures = 6, .max_requests = 40};
+    struct auth_settings settings = {.max_failures = 6, .max_requests = 40};
     struct login *l = xcalloc(1, sizeof(*l));
     struct address peer = {.ip = "192.0.2.7", .port = 4711};
 
     log_set_level(LOG_ERROR);
     l->loop = loop_new();
     l->control = fake_control_new();
+    l->helpers = helpers_new(1, 1);
+    settings.help = (struct auth_help){l->loop, l->helpers, host_name};
     l->transport = fake_transport_new(&transport_events, l);
     l->asker = asker_new(l->control, l->loop, &asker_events, l);
     asker_set_addresses(l->asker, &peer, &peer);
@@ -102,6 +127,8 @@ int login_teardown(void **state)
     asker_free(&l->asker);
     transport_free(&l->transport);
     fake_control_free(&l->control);
+    helpers_free(&l->helpers);
+    assert_int_equal(fake_gss_alive(), 0);
     loop_free(&l->loop);
     free(l);
     return 0;

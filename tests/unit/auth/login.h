@@ -7,15 +7,19 @@
 #include "auth/auth.h"
 #include "fakes/answers_fake.h"
 #include "fakes/control_fake.h"
+#include "fakes/helpers_fake.h"
 #include "fakes/transport_fake.h"
 #include "fakes/wire.h"
 
 #define KEY_A "ssh-ed25519:a"
 #define KEY_B "ssh-ed25519:b"
 
+#define LOGIN_HOST "client.example" /* what the peer's address resolves to */
+
 struct login {
     struct loop *loop;
     struct control *control;
+    struct helpers *helpers;
     struct transport *transport;
     struct asker *asker;
     struct grant grant;
@@ -30,6 +34,7 @@ struct login {
 int login_setup(void **state);     /* the service is accepted already */
 int login_setup_new(void **state); /* nothing has been sent */
 int login_teardown(void **state);
+void login_configure(struct login *l, bool trust_claimed_host, const struct gss_settings *gss);
 
 #define login_test(f) cmocka_unit_test_setup_teardown(f, login_setup, login_teardown)
 

@@ -152,7 +152,7 @@ static void required_holds_over_partial_answers_too(void **state)
     send_password(l, "alice", "secret");
     begin_requiring(l, 1,
                     (const Policy__AuthMethod[][3]){
-                        {FAKE_PASSWORD, POLICY__AUTH_METHOD__AUTH_METHOD_HOSTBASED, END}});
+                        {FAKE_PASSWORD, POLICY__AUTH_METHOD__AUTH_METHOD_GSSAPI_WITH_MIC, END}});
     fake_partial(l->control, RPC_VALIDATE_PASSWORD, FAKE_PUBLICKEY, NULL);
     expect_failure(l, "publickey", true);
     send_signed(l, "alice", KEY_A);
@@ -202,7 +202,8 @@ static void not_required_of_one_user_is_not_anothers(void **state)
     answer.requirement = POLICY__REQUIREMENT__REQUIREMENT_NOT_REQUIRED;
     send_none(l, "guest");
     fake_answer(l->control, RPC_BEGIN_AUTH, &answer.base);
-    expect_asked(l, RPC_PUBLIC_KEY_AUTH_SUPPORTED);
+    expect_asked(l, RPC_HOST_BASED_AUTH_SUPPORTED);
+    fake_fail(l->control, RPC_HOST_BASED_AUTH_SUPPORTED, ABSENT);
     fake_fail(l->control, RPC_PUBLIC_KEY_AUTH_SUPPORTED, ABSENT);
     fake_fail(l->control, RPC_KBDINT_AUTH_SUPPORTED, ABSENT);
     fake_fail(l->control, RPC_PASSWORD_AUTH_SUPPORTED, ABSENT);

@@ -483,13 +483,14 @@ static void the_tie_follows_the_password(void **state)
         l = fresh;
         send_none(l, "alice");
         fake_begin_open(l->control);
+        support(l, RPC_HOST_BASED_AUTH_SUPPORTED, NO);
         support(l, RPC_PUBLIC_KEY_AUTH_SUPPORTED, NO);
         support(l, RPC_KBDINT_AUTH_SUPPORTED, rows[i].kbdint);
         support(l, RPC_PASSWORD_AUTH_SUPPORTED, rows[i].password);
         expect_failure(l, rows[i].listed, false);
         send_kbdint(l, "alice");
         if (strstr(rows[i].listed, "keyboard") == NULL)
-            expect_asked(l, RPC_PUBLIC_KEY_AUTH_SUPPORTED); /* refused: the next list */
+            expect_asked(l, RPC_HOST_BASED_AUTH_SUPPORTED); /* refused: the next list */
         else if (rows[i].kbdint == YES)
             expect_asked(l, RPC_GET_KBDINT_CHALLENGE);
         else
@@ -519,7 +520,7 @@ static void no_answer_about_a_tie_is_no(void **state)
     send_kbdint(l, "alice");
     fake_begin_open(l->control);
     fake_fail(l->control, RPC_KBDINT_AUTH_SUPPORTED, EXPIRED);
-    expect_asked(l, RPC_PUBLIC_KEY_AUTH_SUPPORTED); /* refused: the list of the failure */
+    expect_asked(l, RPC_HOST_BASED_AUTH_SUPPORTED); /* refused: the list of the failure */
     expect_silence(l);
 }
 

@@ -82,6 +82,8 @@ static void supported_is_asked_on_need_and_for_each_list(void **state)
 
     send_none(l, "alice");
     fake_begin_open(l->control);
+    expect_asked(l, RPC_HOST_BASED_AUTH_SUPPORTED);
+    fake_support(l->control, RPC_HOST_BASED_AUTH_SUPPORTED, POLICY__SUPPORT__SUPPORT_NO);
     expect_asked(l, RPC_PUBLIC_KEY_AUTH_SUPPORTED);
     fake_support(l->control, RPC_PUBLIC_KEY_AUTH_SUPPORTED, POLICY__SUPPORT__SUPPORT_NO);
     expect_asked(l, RPC_KBDINT_AUTH_SUPPORTED);
@@ -92,12 +94,13 @@ static void supported_is_asked_on_need_and_for_each_list(void **state)
     send_password(l, "alice", "wrong");
     expect_asked(l, RPC_VALIDATE_PASSWORD); /* known by now */
     fake_deny(l->control, RPC_VALIDATE_PASSWORD, "");
+    fake_fail(l->control, RPC_HOST_BASED_AUTH_SUPPORTED, ABSENT);
     fake_support(l->control, RPC_PUBLIC_KEY_AUTH_SUPPORTED, POLICY__SUPPORT__SUPPORT_YES);
     fake_support(l->control, RPC_KBDINT_AUTH_SUPPORTED, POLICY__SUPPORT__SUPPORT_NO);
     fake_support(l->control, RPC_PASSWORD_AUTH_SUPPORTED, POLICY__SUPPORT__SUPPORT_NO);
     expect_failure(l, "publickey", false);
     send_password(l, "alice", "secret"); /* no longer offered: nobody is asked */
-    expect_asked(l, RPC_PUBLIC_KEY_AUTH_SUPPORTED);
+    expect_asked(l, RPC_HOST_BASED_AUTH_SUPPORTED);
     assert_int_equal(fake_asked(l->control, RPC_VALIDATE_PASSWORD), 1);
     expect_no_success(l);
 }
@@ -126,12 +129,14 @@ static void a_method_is_offered_only_on_an_explicit_yes(void **state)
 
     send_none(l, "alice");
     fake_begin_open(l->control);
+    fake_support(l->control, RPC_HOST_BASED_AUTH_SUPPORTED, no[2]);
     fake_support(l->control, RPC_PUBLIC_KEY_AUTH_SUPPORTED, no[0]);
     fake_fail(l->control, RPC_KBDINT_AUTH_SUPPORTED, UNAVAILABLE);
     fake_fail(l->control, RPC_PASSWORD_AUTH_SUPPORTED, UNAVAILABLE);
     expect_failure(l, "", false);
     for (size_t i = 0; i < 3; i++) {
         send_password(l, "alice", "secret");
+        fake_support(l->control, RPC_HOST_BASED_AUTH_SUPPORTED, no[i]);
         fake_support(l->control, RPC_PUBLIC_KEY_AUTH_SUPPORTED, no[i]);
         fake_support(l->control, RPC_KBDINT_AUTH_SUPPORTED, no[i]);
         fake_support(l->control, RPC_PASSWORD_AUTH_SUPPORTED, no[i]);
@@ -213,7 +218,7 @@ static void unspecified_requirement_is_required(void **state)
 
     send_none(l, "alice");
     fake_answer_wire(l->control, RPC_BEGIN_AUTH, BYTES(""));
-    expect_asked(l, RPC_PUBLIC_KEY_AUTH_SUPPORTED);
+    expect_asked(l, RPC_HOST_BASED_AUTH_SUPPORTED);
     expect_no_success(l);
 }
 
