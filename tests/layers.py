@@ -35,7 +35,7 @@ PUBLIC = {
     "auth": {"auth.h"},
     "channels": {"channels.h", "env.h"},  # env.h: a value that channels.h speaks of
     "endpoints": {"endpoint.h"},
-    "listeners": {"listener.h", "admission.h"},
+    "listeners": {"listener.h", "admission.h", "private.h"},
     "config": {"config.h"},
     "transport": {"transport.h"},
     "control": {"control.h"},
