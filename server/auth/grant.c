@@ -161,6 +161,30 @@ bool grant_no_pty(const struct grant *grant)
     return false;
 }
 
+bool grant_no_x11(const struct grant *grant)
+{
+    for (size_t i = 0; i < grant->count; i++)
+        if (grant->list[i]->no_x11_forwarding)
+            return true;
+    return false;
+}
+
+bool grant_no_agent(const struct grant *grant)
+{
+    for (size_t i = 0; i < grant->count; i++)
+        if (grant->list[i]->no_agent_forwarding)
+            return true;
+    return false;
+}
+
+bool grant_no_forwarding(const struct grant *grant)
+{
+    for (size_t i = 0; i < grant->count; i++)
+        if (grant->list[i]->no_port_forwarding)
+            return true;
+    return false;
+}
+
 bool grant_verify_required(const struct grant *grant)
 {
     for (size_t i = 0; i < grant->count; i++)

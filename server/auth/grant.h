@@ -37,6 +37,9 @@ void grant_add_all(struct grant *grant, const struct grant *from);
 const char *grant_refusal(const struct grant *grant, const char *peer_ip);
 
 bool grant_no_pty(const struct grant *grant);
+bool grant_no_x11(const struct grant *grant);
+bool grant_no_agent(const struct grant *grant);
+bool grant_no_forwarding(const struct grant *grant); /* of ports and Unix sockets, either way */
 bool grant_verify_required(const struct grant *grant);
 bool grant_touch_not_required(const struct grant *grant); /* all of it says so */
 /* The forced command; false if none is. */

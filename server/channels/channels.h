@@ -12,7 +12,7 @@ struct channels;
 
 /* What the login allows here; the connection fills it in from the grant. Copied. */
 struct channels_rules {
-    bool no_pty;
+    bool no_pty, no_x11, no_agent;
     bool forced; /* every program is replaced by this command */
     struct bytes forced_command;
     struct env_list *environment; /* set for each session before what the client sends; may be NULL;

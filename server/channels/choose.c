@@ -144,5 +144,7 @@ struct endpoint *session_start_program(struct channel *channel, const Policy__Se
     start.pty = session->pty;
     start.environment = session->environment.vars;
     start.n_environment = session->environment.count;
+    start.x11 = session->x11;
+    start.agent_granted = session->agent;
     return new_endpoint(channel, answer, &start, why);
 }

@@ -61,7 +61,6 @@ enum flow {
 struct request_type {
     const char *name; /* NULL ends the table */
     void (*run)(struct channel *channel, struct reader *r);
-    const char *handler; /* of the contract, where it is not called yet */
 };
 
 /* What differs between channels of one type and another. */

@@ -16,8 +16,22 @@ struct offer {
     struct event *deadline;
 };
 
-const struct channel_kind x11_kind = {.name = "x11"};
-const struct channel_kind agent_kind = {.name = "auth-agent@openssh.com"};
+/* ---- the kinds: what was granted may be taken back */
+
+static const char *x11_misfit(const struct channel *channel)
+{
+    return channel->channels->rules.no_x11 ? "X11 forwarding is not allowed any more" : NULL;
+}
+
+static const char *agent_misfit(const struct channel *channel)
+{
+    return channel->channels->rules.no_agent ? "agent forwarding is not allowed any more" : NULL;
+}
+
+const struct channel_kind x11_kind = {.name = "x11", .misfit = x11_misfit};
+const struct channel_kind agent_kind = {.name = "auth-agent@openssh.com", .misfit = agent_misfit};
+
+/* ---- the offer */
 
 static void log_offer(const struct channel *channel, const char *outcome, uint32_t code,
                       struct bytes why)

@@ -4,21 +4,20 @@
 
 #include "base/log.h"
 
-static void not_called_yet(struct channel *channel, struct reader *r);
 static void ignored(struct channel *channel, struct reader *r);
 
 const struct request_type session_requests[] = {
-    {"pty-req", session_pty_req, NULL},
-    {"env", session_env, NULL},
-    {"shell", session_shell, NULL},
-    {"exec", session_exec, NULL},
-    {"subsystem", session_subsystem, NULL},
-    {"window-change", session_window_change, NULL},
-    {"signal", session_signal, NULL},
-    {"break", session_break, NULL},
-    {"eow@openssh.com", ignored, NULL},
-    {"x11-req", not_called_yet, "X11Requested"},
-    {"auth-agent-req@openssh.com", not_called_yet, "AgentRequested"},
+    {"pty-req", session_pty_req},
+    {"env", session_env},
+    {"shell", session_shell},
+    {"exec", session_exec},
+    {"subsystem", session_subsystem},
+    {"window-change", session_window_change},
+    {"signal", session_signal},
+    {"break", session_break},
+    {"eow@openssh.com", ignored},
+    {"x11-req", session_x11_req},
+    {"auth-agent-req@openssh.com", session_agent_req},
     {0},
 };
 
@@ -28,12 +27,6 @@ static const struct request_type *find_type(const struct channel_kind *kind, str
         if (bytes_are(name, row->name))
             return row;
     return NULL;
-}
-
-static void not_called_yet(struct channel *channel, struct reader *r)
-{
-    (void)r;
-    request_done(channel, false);
 }
 
 static void ignored(struct channel *channel, struct reader *r)
@@ -96,8 +89,6 @@ enum lane_step request_run(void *owner, uint8_t type, struct bytes message)
     } else if (row == NULL) {
         request_done(channel, false);
     } else {
-        if (row->handler != NULL)
-            log_not_called_yet(channel->channels, row->handler, row->name);
         row->run(channel, &r);
     }
     if (!channel->running)

@@ -34,6 +34,7 @@ static void session_clear(struct channel *channel)
         policy__pty__free_unpacked(session->pty, NULL);
     if (session->break_timer != NULL)
         event_free(session->break_timer);
+    session_clear_forwards(channel);
     env_clear(&session->environment);
     env_clear(&session->provided);
     buf_clear(&session->command);
@@ -74,8 +75,7 @@ const struct channel_kind session_kind = {
 
 /* ---- grants: pty and env */
 
-/* An allow with conditions that we could not keep is a no. */
-static bool is_granted(struct channel *channel, const char *what, const ProtobufCMessage *message)
+bool session_is_granted(struct channel *channel, const char *what, const ProtobufCMessage *message)
 {
     const Policy__GrantAnswer *answer = (const Policy__GrantAnswer *)message;
 
@@ -92,7 +92,8 @@ static bool is_granted(struct channel *channel, const char *what, const Protobuf
 static void on_pty_answer(void *owner, enum outcome outcome, const ProtobufCMessage *answer)
 {
     struct channel *channel = owner;
-    bool granted = outcome == ABSENT || (outcome == ANSWERED && is_granted(channel, "pty", answer));
+    bool granted =
+        outcome == ABSENT || (outcome == ANSWERED && session_is_granted(channel, "pty", answer));
 
     channel->asking = NULL;
     if (!granted) {
@@ -197,8 +198,9 @@ static void on_env_answer(void *owner, enum outcome outcome, const ProtobufCMess
     struct reader r = reader_of(buf_bytes(&channel->session->command));
 
     channel->asking = NULL;
-    keep_variable(channel, (outcome == ABSENT && env_is_harmless(reader_string(&r))) ||
-                               (outcome == ANSWERED && is_granted(channel, "environment", answer)));
+    keep_variable(channel,
+                  (outcome == ABSENT && env_is_harmless(reader_string(&r))) ||
+                      (outcome == ANSWERED && session_is_granted(channel, "environment", answer)));
 }
 
 /* What the grant of the login set is not the client's to change. */

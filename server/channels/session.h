@@ -4,6 +4,7 @@
 
 #include "base/reader.h"
 #include "channels/env.h"
+#include "listeners/private.h"
 
 struct channel;
 
@@ -25,6 +26,9 @@ struct session {
     /* What the daemon itself adds for a program that it runs (SSH_AUTH_SOCK), whatever
      * ProcessEndpoint.keep_environment says; only the answer's own variables come before. */
     struct env_list provided;
+    Policy__X11 *x11;          /* owned; NULL: not granted */
+    bool agent;                /* granted */
+    struct forwards *forwards; /* sockets for the two; NULL: none are open */
     /* the program that is being started */
     Policy__SessionStart__ProgramCase program;
     struct buf command;  /* exec: what runs; subsystem: its name */
@@ -53,6 +57,16 @@ void session_subsystem(struct channel *channel, struct reader *r);
 void session_window_change(struct channel *channel, struct reader *r);
 void session_signal(struct channel *channel, struct reader *r);
 void session_break(struct channel *channel, struct reader *r);
+void session_x11_req(struct channel *channel, struct reader *r);
+void session_agent_req(struct channel *channel, struct reader *r);
+/* PtyRequested and the like. An allow with conditions that we could not keep is a no. */
+bool session_is_granted(struct channel *channel, const char *what,
+                        const ProtobufCMessage *grant_answer);
+/* A program is about to start on this machine as this user: opens what X11Requested and
+ * AgentRequested granted, and adds the variables that it finds them by. */
+void session_open_forwards(struct channel *channel, const struct local_user *user,
+                           struct env_list *environment);
+void session_clear_forwards(struct channel *channel);
 /* The policy's answer to a break. */
 void session_break_answered(struct channel *channel, uint32_t id, bool handled);
 

@@ -45,6 +45,8 @@ static struct channels_rules make_rules(struct conn *conn)
 {
     struct channels_rules rules = {
         .no_pty = grant_no_pty(&conn->grant),
+        .no_x11 = grant_no_x11(&conn->grant),
+        .no_agent = grant_no_agent(&conn->grant),
         .environment = &conn->environment,
     };
 

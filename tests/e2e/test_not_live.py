@@ -12,7 +12,7 @@ from harness.contract import pb
 from harness.daemon import Daemon
 from harness.policy import Policy
 from harness.rawclient import RawClient
-from harness.wire import boolean, string, u32
+from harness.wire import string, u32
 
 Raw = Callable[..., RawClient]
 
@@ -23,8 +23,6 @@ YES: dict[str, Any] = {
     "TapRequested": pb.OpenAnswer(forward=pb.ForwardEndpoint()),
     "ServerRequested": pb.ListenAnswer(listen=pb.ListenEndpoint()),
     "UnixServerRequested": pb.ListenAnswer(listen=pb.ListenEndpoint()),
-    "X11Requested": pb.GrantAnswer(allow=pb.Allow()),
-    "AgentRequested": pb.GrantAnswer(allow=pb.Allow()),
 }
 
 
@@ -84,25 +82,6 @@ def test_listening(eager: Policy, daemon: Daemon, raw: Raw, name: str) -> None:
     assert handler not in eager.names()
     assert not client.global_request("cancel-" + name, rest)
     client.open()
-
-
-REQUESTS = {
-    "x11-req": ("X11Requested", boolean(False) + string("MIT-MAGIC-COOKIE-1") + string("00") + u32(0)),
-    "auth-agent-req@openssh.com": ("AgentRequested", b""),
-}
-
-
-@pytest.mark.parametrize("name", REQUESTS)
-def test_requests_of_a_session(eager: Policy, daemon: Daemon, raw: Raw, name: str) -> None:
-    handler, rest = REQUESTS[name]
-    client = raw().login()
-    number = client.open()
-    assert not client.request(number, name, rest)
-    check_logged(daemon, handler)
-    assert handler not in eager.names()
-    assert client.request(number, "shell")
-    session = eager.wait_stream().session
-    assert not session.agent_granted and not session.HasField("x11")
 
 
 def test_openssh_local_forward_is_told(eager: Policy, ssh: OpenSsh) -> None:

@@ -69,6 +69,8 @@ static void answer_allow(struct control *control, enum rpc rpc, Policy__Allow *a
         ANSWER_WITH(KbdintAnswer, KBDINT_ANSWER, allow, ALLOW, allow);
     case RPC_PTY_REQUESTED:
     case RPC_ENV_REQUESTED:
+    case RPC_X11_REQUESTED:
+    case RPC_AGENT_REQUESTED:
         ANSWER_WITH(GrantAnswer, GRANT_ANSWER, allow, ALLOW, allow);
     default:
         fprintf(stderr, "%s has no allow\n", rpc_name(rpc));
@@ -122,6 +124,8 @@ void fake_deny(struct control *control, enum rpc rpc, const char *message)
         ANSWER_WITH(KbdintAnswer, KBDINT_ANSWER, deny, DENY, &deny);
     case RPC_PTY_REQUESTED:
     case RPC_ENV_REQUESTED:
+    case RPC_X11_REQUESTED:
+    case RPC_AGENT_REQUESTED:
         ANSWER_WITH(GrantAnswer, GRANT_ANSWER, deny, DENY, &deny);
     default:
         fprintf(stderr, "%s has no deny\n", rpc_name(rpc));

@@ -15,7 +15,8 @@ void fake_begin_open(struct control *control); /* names no methods: the Supporte
 void fake_support(struct control *control, enum rpc rpc, Policy__Support support);
 
 /* For ConnectionMade, AuthCompleted, ValidatePublicKey, ValidatePassword, ChangePassword,
- * GetKbdintChallenge, ValidateKbdintResponse, PtyRequested, EnvRequested. */
+ * GetKbdintChallenge, ValidateKbdintResponse, PtyRequested, EnvRequested, X11Requested,
+ * AgentRequested. */
 void fake_allow(struct control *control, enum rpc rpc);
 void fake_allow_with(struct control *control, enum rpc rpc, Policy__Restrictions *restrictions);
 void fake_allow_for(struct control *control, enum rpc rpc, uint32_t expires_in_s);

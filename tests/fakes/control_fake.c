@@ -38,6 +38,8 @@ static const struct {
     [RPC_SESSION_REQUESTED] = {"SessionRequested", ANSWER(session)},
     [RPC_PTY_REQUESTED] = {"PtyRequested", ANSWER(grant)},
     [RPC_ENV_REQUESTED] = {"EnvRequested", ANSWER(grant)},
+    [RPC_X11_REQUESTED] = {"X11Requested", ANSWER(grant)},
+    [RPC_AGENT_REQUESTED] = {"AgentRequested", ANSWER(grant)},
     [RPC_SHELL_REQUESTED] = {"ShellRequested", ANSWER(session)},
     [RPC_EXEC_REQUESTED] = {"ExecRequested", ANSWER(session)},
     [RPC_SUBSYSTEM_REQUESTED] = {"SubsystemRequested", ANSWER(session)},

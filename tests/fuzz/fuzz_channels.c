@@ -174,6 +174,9 @@ static void send_channel_request(struct transport *t, struct bytes *feed)
     if (bits & 16)
         fake_deliver(t, 98, "usbsuuuuS", bits >> 6, "pty-req", bits & 1, "vt100", 1, 2, 3, 4,
                      fields);
+    else if (bits & 32)
+        fake_deliver(t, 98, "usbbsSu", bits >> 6, "x11-req", bits & 1, bits & 2, "MAGIC", fields,
+                     1);
     else if (bits & 4) /* the string that most of them start with */
         fake_deliver(t, 98, "usbSR", bits >> 6, name, bits & 1, fields,
                      bits & 8 ? feed_bytes(feed) : bytes_of(NULL, 0));
@@ -262,7 +265,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     static const struct channels_settings settings = {
         .max_sessions = 3, .max_channels = 4, .window_bytes = 9000, .max_packet_bytes = 500};
     struct bytes feed = bytes_of(data, len);
-    struct channels_rules rules = {.no_pty = feed_u8(&feed) == 1, .forced = feed_u8(&feed) & 1};
+    struct channels_rules rules = {.no_pty = feed_u8(&feed) == 1, .no_x11 = len % 7 == 0, .no_agent = len % 7 == 1, .forced = feed_u8(&feed) & 1};
     struct env_list environment = {0};
     struct control *control = fake_control_new();
     struct target target = {0};

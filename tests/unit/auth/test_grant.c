@@ -197,6 +197,7 @@ static void a_new_user_drops_what_the_last_one_got(void **state)
     assert_int_equal(g->count, 1);
     assert_int_equal(g->expires_at_ms, 5);
     assert_true(grant_no_pty(g));
+    assert_false(grant_no_x11(g) || grant_no_agent(g) || grant_no_forwarding(g));
 }
 
 static void keep(void *arg, struct bytes name, struct bytes value)
@@ -230,6 +231,7 @@ static void the_sum_names_everything(void **state)
     grant_summary(&l->grant, &sum, &environment);
     assert_int_equal(sum.n_environment, 2);
     assert_true(sum.no_user_rc && sum.verify_required && sum.no_x11_forwarding && !sum.no_pty);
+    assert_true(grant_no_x11(&l->grant) && !grant_no_agent(&l->grant));
     assert_non_null(sum.permit_open);
     assert_non_null(sum.permit_listen);
     assert_non_null(sum.source_addresses);
