@@ -57,6 +57,7 @@ void auth_ask_password(struct auth *auth, struct bytes password, answer_fn *done
     question.password = bytes_to_string(password);
     auth->asking = asker_ask(auth->asker, RPC_VALIDATE_PASSWORD, &question.base, 0, done, auth);
     secret_free(question.password);
+    buf_clear_secret(&auth->request.rest); /* not kept for as long as the policy thinks */
 }
 
 static void ask_change(struct auth *auth, struct bytes old, struct bytes new)
@@ -68,6 +69,7 @@ static void ask_change(struct auth *auth, struct bytes old, struct bytes new)
     auth->asking = asker_ask(auth->asker, RPC_CHANGE_PASSWORD, &question.base, 0, on_verdict, auth);
     secret_free(question.old_password);
     secret_free(question.new_password);
+    buf_clear_secret(&auth->request.rest);
 }
 
 bool auth_secret_is_acceptable(struct bytes secret)

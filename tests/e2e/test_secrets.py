@@ -1,4 +1,5 @@
-"""Secrets leave no trace: passwords, keys' proofs and tokens are in no log line, whatever the level and the outcome."""
+"""Secrets leave no trace: passwords, responses, keys' proofs and tokens are in no log line, whatever the level and the outcome, and
+passwords and responses in no memory that a core file would show."""
 
 from __future__ import annotations
 
@@ -8,12 +9,26 @@ from typing import Callable
 
 import pytest
 
-from harness.answers import PASSWORD, begin, password_house, say
+from harness.answers import (
+    KBDINT,
+    PASSWORD,
+    begin,
+    challenge,
+    change_required,
+    kbdint_house,
+    kbdint_no,
+    kbdint_ok,
+    password_house,
+    password_no,
+    password_ok,
+    say,
+)
 from harness.clients import OpenSsh
 from harness.contract import pb
 from harness.daemon import Daemon, is_sanitized
 from harness.policy import Policy, hang
 from harness.rawclient import RawClient
+from harness.wait import poll
 from harness.wire import boolean, string
 
 CANARY = "cAnArY-7f3a91"
@@ -78,6 +93,95 @@ def test_password_in_an_impossible_request(policy: Policy, talkative: Daemon) ->
     client.send(client.auth_message("alice", "password", boolean(False) + string(CANARY) + b"more"))
     client.expect_end()
     finish(talkative, client)
+
+
+@pytest.mark.parametrize("outcome", ["right", "wrong", "again", "hung", "empty", "count", "impossible", "left"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_responses(policy: Policy, talkative: Daemon, outcome: str, tied: bool) -> None:
+    kbdint_house(policy, CANARY if outcome == "right" else "else")
+    policy.on.BeginAuth = begin(KBDINT, tie_kbdint_to_password=tied)
+    answers = {"right": password_ok(), "hung": hang, "empty": b"", "again": change_required()}
+    policy.on.ValidatePassword = answers.get(outcome, password_no())
+    if outcome in ("again", "hung", "empty"):
+        policy.on.ValidateKbdintResponse = answers[outcome] if outcome != "again" else challenge("Again: ")
+    client = RawClient(port_of(talkative))
+    client.service()
+    client.try_kbdint()
+    sent = {"count": [CANARY, CANARY], "impossible": [CANARY.encode() + b"\xff"]}.get(outcome, [CANARY])
+    if outcome == "left":  # the dialogue is over when the response comes
+        client.send_all(client.password_message("bob", "x"), client.responses_message(CANARY))
+        client.until(51)
+    else:
+        client.send(client.responses_message(*sent))
+    if outcome == "hung":
+        policy.wait_for("ValidatePassword" if tied else "ValidateKbdintResponse")
+    elif outcome != "left":
+        client.verdict()
+    finish(talkative, client)
+
+
+# ---- memory: what a core file would hold
+
+
+def memory_holds(pid: int, secret: bytes) -> list[str]:
+    """Where in the daemon's writable memory this is, with what stands before it."""
+    found: list[str] = []
+    with open(f"/proc/{pid}/mem", "rb", 0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            span, modes, *rest = line.split(maxsplit=5)
+            if not modes.startswith("rw"):
+                continue
+            begins, ends = (int(address, 16) for address in span.split("-"))
+            try:
+                memory.seek(begins)
+                data = memory.read(ends - begins)
+            except OSError:  # reserved, not there
+                continue
+            found += [f"{begins + hit.start():x} {rest[3:]} {data[max(0, hit.start() - 64) : hit.end()]!r}" for hit in re.finditer(re.escape(secret), data)]
+    return found
+
+
+def secret_of(number: int) -> str:
+    return f"cAnArY-{number}-b81c"
+
+
+Attempt = Callable[[RawClient], object]
+KEPT_NOWHERE: dict[str, tuple[str, Attempt]] = {
+    "wrong password": ("wrong", lambda client: client.try_password("alice", secret_of(1))),
+    "right password": ("right", lambda client: client.try_password("alice", secret_of(1))),
+    "change": ("wrong", lambda client: client.ask(client.change_message("alice", secret_of(1), secret_of(2)))),
+    "right change": ("right", lambda client: client.ask(client.change_message("alice", secret_of(1), secret_of(2)))),
+    "wrong responses": ("wrong", lambda client: [client.try_kbdint(), client.respond(secret_of(1), secret_of(2))]),
+    "right responses": ("right", lambda client: [client.try_kbdint(), client.respond(secret_of(1), secret_of(2))]),
+    "tied": ("wrong", lambda client: [client.try_kbdint("tied"), client.respond(secret_of(1))]),
+    "another count": ("wrong", lambda client: [client.try_kbdint(), client.respond(secret_of(1))]),
+    "not offered": ("wrong", lambda client: [client.try_password("nobody", secret_of(1)), client.try_kbdint("nobody")]),
+    "impossible": ("wrong", lambda client: client.try_password("alice", secret_of(1).encode() + b"\xff")),
+    "pipelined": ("wrong", lambda client: [client.send_all(*[client.password_message("alice", secret_of(n)) for n in (1, 2)]), client.verdict(), client.verdict()]),
+    "no answer": ("empty", lambda client: client.try_password("alice", secret_of(1))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", KEPT_NOWHERE)
+def test_nothing_is_left_in_memory(policy: Policy, daemon: Daemon, raw: Callable[..., RawClient], what: str) -> None:
+    """While the connection lives on: neither libssh's, nor gRPC's, nor our own buffers remember."""
+    if is_sanitized(daemon.pid):
+        pytest.skip("a sanitizer build")
+    good, attempt = KEPT_NOWHERE[what]
+    methods = {"nobody": begin(), "tied": begin(KBDINT, tie_kbdint_to_password=True)}
+    policy.on.BeginAuth = lambda request, _: methods.get(request.context.user, begin(PASSWORD, KBDINT))
+    policy.on.ValidatePassword = policy.on.ChangePassword = {"right": password_ok(), "wrong": password_no(), "empty": b""}[good]
+    policy.on.GetKbdintChallenge = challenge("One: ", "Two: ")
+    policy.on.ValidateKbdintResponse = kbdint_ok() if good == "right" else kbdint_no()
+    client = raw(version=b"SSH-2.0-Witness_7")
+    client.service()
+    try:
+        assert memory_holds(daemon.pid, b"Witness_7"), "the search does not work"
+    except PermissionError:
+        pytest.skip("nobody but root may look into the daemon")
+    attempt(client)
+    for number in (1, 2):
+        poll(lambda: not memory_holds(daemon.pid, secret_of(number).encode()), f"secret {number} gone from memory", every=0.2)
 
 
 def test_session_data_and_environment_values(policy: Policy, talkative: Daemon) -> None:
