@@ -152,6 +152,12 @@ static void judge(struct decision *decision)
     if (decision->live.call == NULL)
         return; /* it ended before it was sent */
     decision->outcome = call_end_outcome(&decision->end, &decision->why);
+    /* A status that says so before the time is the policy's own. */
+    if (decision->outcome == EXPIRED &&
+        clock_ms() - decision->started_ms >= decision->control->deadline_ms[decision->rpc])
+        link_unanswered(decision->link, decision->started_ms);
+    else
+        link_heard(decision->link);
     if (decision->outcome == ABSENT)
         link_remember_absent(decision->link, decision->rpc, decision->generation);
 }

@@ -63,20 +63,6 @@ void cq_log_setup(void); /* gRPC's own log lines go to ours */
 
 /* ---- link.c: one gRPC channel */
 
-struct link {
-    char *name;               /* its target */
-    pthread_mutex_t lock;     /* keeps the channel while the gRPC thread looks at its state */
-    grpc_channel *channel;    /* NULL: closed */
-    void *methods[RPC_COUNT]; /* registered: spares each call the parsing of its path */
-    _Atomic uint64_t absent_until_ms[RPC_COUNT];
-    atomic_bool connected;
-    atomic_uint generation;
-    /* The watch, if any. */
-    struct tag watch;
-    struct control *control;
-    grpc_connectivity_state state;
-};
-
 /* Streams of one connection share what they may make us hold, 16 MiB a connection: its first few
  * are wide, the others ever narrower. gRPC has windows, and a largest message (it takes in whole
  * ones, however narrow the window), per link only, so that each width is a link. */
@@ -99,6 +85,24 @@ struct stream_width {
 
 extern const struct stream_width stream_widths[LINK_WIDTHS];
 
+struct link {
+    char *name;               /* its target */
+    pthread_mutex_t lock;     /* keeps the channel while the gRPC thread looks at its state */
+    grpc_channel *channel;    /* NULL: closed */
+    void *methods[RPC_COUNT]; /* registered: spares each call the parsing of its path */
+    _Atomic uint64_t absent_until_ms[RPC_COUNT];
+    atomic_bool connected;
+    atomic_uint generation;
+    enum link_kind kind;
+    uint64_t made_ms;          /* when this channel took the place of the last; with the lock */
+    _Atomic uint64_t heard_ms; /* the last word of the policy */
+    atomic_uint unanswered;    /* deadlines that passed since, without a word */
+    /* The watch, if any. */
+    struct tag watch;
+    struct control *control;
+    grpc_connectivity_state state;
+};
+
 struct link *link_new(struct control *control, const char *target, enum link_kind kind);
 /* Destroys the channel, whose calls must have ended; letters still under way may look at the rest
  * until link_free(). */
@@ -109,6 +113,12 @@ void link_watch(struct link *link);
 /* Tries again at once if it is backing off. */
 void link_hurry(struct link *link);
 grpc_call *link_call(struct link *link, enum rpc rpc, gpr_timespec deadline);
+/* The policy has said something over it. */
+void link_heard(struct link *link);
+/* The deadline of what was asked at `asked_ms` has passed. A connection over which nothing comes,
+ * although it seems to work (half-open), is replaced: what is under way on it ends on it, what is
+ * asked from then on goes over a new one. */
+void link_unanswered(struct link *link, uint64_t asked_ms);
 bool link_is_absent(struct link *link, enum rpc rpc);
 /* Counts its connections: what was heard over an old one says nothing of the policy behind a new
  * one. */

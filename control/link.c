@@ -22,6 +22,11 @@
 #define KEEPALIVE_MS         (5 * 60 * 1000)
 #define KEEPALIVE_TIMEOUT_MS 20000
 
+/* So many deadlines in a row without a word from the policy make a connection half-open; and no
+ * more often than this it is replaced, for a policy that hangs may well be all right below. */
+#define UNANSWERED_MAX   2
+#define REPLACE_EVERY_MS 5000
+
 #define KIB 1024u
 
 /* Fixed windows: left to itself gRPC lets a peer park 4 MiB a stream in our memory. Towards us a
@@ -54,8 +59,7 @@ static grpc_channel *create_channel(const char *target, grpc_channel_credentials
         integer(GRPC_ARG_MAX_METADATA_SIZE, METADATA_MAX),
         /* Uncompressed, an answer may be a thousand times its size: not offered, and not taken. */
         integer(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, 1 << GRPC_COMPRESS_NONE),
-        integer(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0),
-        integer(GRPC_ARG_ENABLE_RETRIES, 0),
+        integer(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0), integer(GRPC_ARG_ENABLE_RETRIES, 0),
         integer(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, BACKOFF_FIRST_MS),
         integer(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, BACKOFF_MAX_MS),
         integer(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, CONNECT_TIMEOUT_MS),
@@ -63,11 +67,20 @@ static grpc_channel *create_channel(const char *target, grpc_channel_credentials
         integer(GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS),
         integer(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS),
         integer(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0),
-        integer(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, !decisions),
+        integer(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1), /* else the next would share its socket */
     };
     grpc_channel_args list = {sizeof(args) / sizeof(args[0]), args};
 
     return grpc_channel_create(target, credentials, &list);
+}
+
+static void set_channel(struct link *link)
+{
+    link->channel = create_channel(link->name, link->control->credentials, link->kind);
+    link->made_ms = clock_ms();
+    for (unsigned rpc = 0; rpc < RPC_COUNT; rpc++)
+        link->methods[rpc] =
+            grpc_channel_register_call(link->channel, rpc_row((enum rpc)rpc)->path, NULL, NULL);
 }
 
 struct link *link_new(struct control *control, const char *target, enum link_kind kind)
@@ -77,10 +90,8 @@ struct link *link_new(struct control *control, const char *target, enum link_kin
     pthread_mutex_init(&link->lock, NULL);
     link->name = xstrdup(target);
     link->control = control;
-    link->channel = create_channel(target, control->credentials, kind);
-    for (unsigned rpc = 0; rpc < RPC_COUNT; rpc++)
-        link->methods[rpc] =
-            grpc_channel_register_call(link->channel, rpc_row((enum rpc)rpc)->path, NULL, NULL);
+    link->kind = kind;
+    set_channel(link);
     return link;
 }
 
@@ -167,9 +178,49 @@ void link_hurry(struct link *link)
 
 grpc_call *link_call(struct link *link, enum rpc rpc, gpr_timespec deadline)
 {
-    return grpc_channel_create_registered_call(link->channel, NULL, GRPC_PROPAGATE_DEFAULTS,
+    grpc_call *call;
+
+    pthread_mutex_lock(&link->lock);
+    call = grpc_channel_create_registered_call(link->channel, NULL, GRPC_PROPAGATE_DEFAULTS,
                                                link->control->cq.queue, link->methods[rpc],
                                                deadline, NULL);
+    pthread_mutex_unlock(&link->lock);
+    return call;
+}
+
+void link_heard(struct link *link)
+{
+    atomic_store_explicit(&link->heard_ms, clock_ms(), memory_order_relaxed);
+    atomic_store_explicit(&link->unanswered, 0, memory_order_relaxed);
+}
+
+/* With the lock held. gRPC itself gives up what does not connect. */
+static bool is_half_open(const struct link *link, uint64_t asked_ms)
+{
+    return link->channel != NULL && asked_ms >= link->made_ms &&
+           clock_ms() >= link->made_ms + REPLACE_EVERY_MS &&
+           grpc_channel_check_connectivity_state(link->channel, 0) == GRPC_CHANNEL_READY;
+}
+
+void link_unanswered(struct link *link, uint64_t asked_ms)
+{
+    uint64_t heard_ms = atomic_load_explicit(&link->heard_ms, memory_order_relaxed);
+
+    if (heard_ms >= asked_ms || atomic_fetch_add(&link->unanswered, 1) + 1 < UNANSWERED_MAX)
+        return;
+    pthread_mutex_lock(&link->lock);
+    if (is_half_open(link, asked_ms)) {
+        grpc_channel *old = link->channel;
+
+        log_warn(NULL, "link-replaced", log_str("link", link->name),
+                 log_u64("unanswered", atomic_load(&link->unanswered)),
+                 log_u64("silent_ms", clock_ms() - (heard_ms ? heard_ms : link->made_ms)));
+        atomic_store(&link->unanswered, 0);
+        set_channel(link);
+        /* Its calls go on, and its watch comes back, to look at the new one. */
+        grpc_channel_destroy(old);
+    }
+    pthread_mutex_unlock(&link->lock);
 }
 
 bool link_is_absent(struct link *link, enum rpc rpc)

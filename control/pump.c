@@ -416,14 +416,14 @@ static void on_end(struct tag *tag, bool ok)
     unlock_and_wake(stream, true, last);
 }
 
-bool pump_open(struct stream *stream, struct link *link, const char *span_id)
+bool pump_open(struct stream *stream, const char *span_id)
 {
     call_metadata_init(&stream->metadata, stream->control, stream->connection_id, span_id);
     stream->opened_tag.done = on_opened;
     stream->send_tag.done = on_sent;
     stream->receive_tag.done = on_received;
     stream->end_tag.done = on_end;
-    stream->live.call = link_call(link, stream->rpc, gpr_inf_future(GPR_CLOCK_MONOTONIC));
+    stream->live.call = link_call(stream->link, stream->rpc, gpr_inf_future(GPR_CLOCK_MONOTONIC));
     /* All three go out before any may come back. */
     stream->tags_out = 3;
     stream->receiving = true;

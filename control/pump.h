@@ -31,7 +31,8 @@ struct stream {
     void *owner;
     enum rpc rpc;
     char connection_id[ID_TEXT_LEN + 1];
-    const char *link_name;
+    struct link *link; /* NULL: there is none for its target */
+    uint64_t started_ms;
     const struct stream_width *width;
     unsigned *open_streams;             /* the asker's count of those of this width */
     size_t queue_bytes, queue_messages; /* of each direction */
@@ -83,7 +84,7 @@ struct stream {
 };
 
 /* Opens the call; false: it could not be started, no tag will come. */
-bool pump_open(struct stream *stream, struct link *link, const char *span_id);
+bool pump_open(struct stream *stream, const char *span_id);
 /* Takes the message (and its buffer). Returns false if the queue is full now. */
 bool pump_send(struct stream *stream, grpc_byte_buffer *buffer, size_t bytes, size_t payload);
 void pump_finish(struct stream *stream);

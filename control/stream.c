@@ -82,6 +82,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
         grpc_call_cancel(stream->live.call, NULL);
     } else if (stream->start_pending) {
         stream->start_pending = false;
+        link_unanswered(stream->link, stream->started_ms);
         fail(stream, EXPIRED,
              xasprintf("not accepted (no initial metadata) within %u ms",
                        stream->control->stream_start_ms));
@@ -115,7 +116,7 @@ static void tell_end(struct stream *stream)
     control_count(stream->control, stream->rpc, stream->outcome);
     log_debug(stream->connection_id, "stream-ended", log_str("rpc", rpc_name(stream->rpc)),
               log_str("outcome", outcome_name(stream->outcome)), log_str("reason", stream->why),
-              log_str("link", stream->link_name));
+              log_str("link", stream->link ? stream->link->name : NULL));
     if (stream->events->ended != NULL)
         stream->events->ended(stream->owner, stream->outcome, stream->why);
 }
@@ -128,6 +129,7 @@ static void deliver(struct letter *letter)
     stream->delivering = true;
     stream->turn_bytes = 0;
     if (news.opened && stream->start_pending) {
+        link_heard(stream->link);
         stream->start_pending = false;
         event_del(stream->timer);
         watch_writes(stream);
@@ -168,7 +170,6 @@ struct stream *asker_open_stream(struct asker *asker, enum rpc rpc, const char *
                                  const struct stream_events *events, void *owner)
 {
     struct stream *stream = xcalloc(1, sizeof(*stream));
-    struct link *link;
     char span_id[ID_TEXT_LEN + 1];
 
     assert(rpc_row(rpc)->verb == RPC_STREAM);
@@ -178,8 +179,8 @@ struct stream *asker_open_stream(struct asker *asker, enum rpc rpc, const char *
     stream->events = events;
     stream->owner = owner;
     stream->rpc = rpc;
-    link = choose_link(stream, asker, target);
-    stream->link_name = link ? link->name : NULL;
+    stream->link = choose_link(stream, asker, target);
+    stream->started_ms = clock_ms();
     memcpy(stream->connection_id, asker_connection_id(asker), sizeof(stream->connection_id));
     stream->wake.deliver = deliver;
     stream->starved = true;
@@ -189,13 +190,14 @@ struct stream *asker_open_stream(struct asker *asker, enum rpc rpc, const char *
     call_end_init(&stream->end);
     stream->timer = evtimer_new(loop_events(stream->loop), on_timer, stream);
     random_id(span_id);
-    if (link != NULL && pump_open(stream, link, span_id)) {
+    if (stream->link != NULL && pump_open(stream, span_id)) {
         stream->start_pending = true;
         set_timer(stream, stream->control->stream_start_ms);
         return stream;
     }
     stream->outcome = UNAVAILABLE;
-    stream->why = xasprintf("%s: %s", target, link ? "gRPC refused the call" : "no such target");
+    stream->why =
+        xasprintf("%s: %s", target, stream->link ? "gRPC refused the call" : "no such target");
     stream->woken = true;
     loop_post(stream->loop, &stream->wake);
     return stream;

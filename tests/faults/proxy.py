@@ -36,6 +36,7 @@ class _Pipe:
     def __init__(self, proxy: "Proxy", near: "Side", far: "Side") -> None:
         self.proxy, self.near, self.far = proxy, near, far
         self.passed = {UP: 0, DOWN: 0}
+        self.deaf = False  # half-open for good: bytes are read and lost, whatever happens to others
         self.boundary = asyncio.Event()
 
     def reset(self) -> None:
@@ -158,6 +159,15 @@ class Proxy:
 
         self._run(abort())
 
+    def deafen(self) -> None:
+        """The connections that live are half-open from now on; new ones are welcome."""
+
+        async def mark() -> None:
+            for pipe in self._pipes:
+                pipe.deaf = True
+
+        self._run(mark())
+
     def inject(self, data: bytes) -> None:
         """These bytes towards the daemon, on every connection, between two HTTP/2 frames if the policy is quiet."""
 
@@ -218,7 +228,7 @@ class Proxy:
         while data := await source.reader.read(1 << 16):
             await self._while(lambda: self.faults.hold)
             faults = self.faults
-            if faults.drop:
+            if faults.drop or pipe.deaf:
                 continue
             if faults.garbage and way == DOWN:
                 data = self.random.randbytes(len(data))

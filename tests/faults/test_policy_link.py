@@ -172,6 +172,57 @@ def test_long_outage(setup: Setup, outage: str) -> None:
     assert took <= BACK_S, f"{took:.2f} s after the policy's return"
 
 
+HALF_OPEN_S = 30.0  # a half-open connection must have been replaced so long after the first question on it
+
+
+def test_half_open(setup: Setup) -> None:
+    """Bytes are acknowledged and lost, for good; the policy is well. Found by the deadlines of what is asked, and replaced: the session
+    that was there, and what its stream carries, is none the wiser."""
+    assert login(setup.port) and not login(setup.port, "wrong")
+    session = Keystrokes(setup.port)
+    accepted = setup.proxy.accepted
+    setup.proxy.deafen()
+    began = time.monotonic()
+    assert not login(setup.port)
+    took = seconds_to_login(setup.port, began)
+    assert took <= HALF_OPEN_S, f"{took:.2f} s on a half-open link"
+    assert setup.proxy.accepted == accepted + 1
+    assert int(setup.daemon.wait_event("link-replaced")["unanswered"]) >= 2
+    session.type()
+    session.client.close()
+    assert not login(setup.port, "wrong")
+
+
+def test_half_open_for_streams(work: Path, policy: Policy, start_daemon: Callable[..., Daemon]) -> None:
+    """The same on the way of the streams, which is another connection."""
+    password_house(policy, "alice", SECRET)
+    policy.on.SessionRequested = stream("far")
+    policy.on.Channel = cat
+    with Proxy(f"unix:{work}/proxy.sock", policy.target) as proxy:
+        daemon = start_daemon("--stream-target", f"far=unix:{work}/proxy.sock", *SHORT)
+        Keystrokes(daemon.port).client.close()
+        proxy.deafen()
+        began, tries = time.monotonic(), 0
+        while True:
+            try:
+                Keystrokes(daemon.port).client.close()
+                break
+            except (Disconnected, Closed, AssertionError):
+                tries += 1
+                assert time.monotonic() - began <= HALF_OPEN_S, "no session on a half-open link"
+        assert tries >= 2 and proxy.accepted == 2
+
+
+def test_a_policy_that_hangs_is_not_dialled_again_and_again(setup: Setup) -> None:
+    """Its connection works, and nothing is answered: a new one will not help, so there are few."""
+    setup.policy.on.ValidatePassword = hang
+    accepted = setup.proxy.accepted
+    began = time.monotonic()
+    for _ in range(4):
+        assert not any(try_many(setup.port, 10))
+    assert setup.proxy.accepted - accepted <= (time.monotonic() - began) / 5 + 1
+
+
 def test_trickle(setup: Setup) -> None:
     """Byte by byte is slow, and no fault."""
     setup.proxy.set(trickle=True)
