@@ -36,13 +36,25 @@ static void forget_user(struct auth *auth)
 }
 
 /* UNSPECIFIED stays in a set, where nobody can pass it: what the policy meant must not be left out.
- */
+ * So does a method that is named twice, as one method counts once. */
+static uint32_t required_mask(const Policy__Methods *methods)
+{
+    uint32_t mask = 0;
+
+    for (size_t i = 0; i < methods->n_methods; i++) {
+        uint32_t bit = METHOD_BIT(methods->methods[i]);
+
+        mask |= (mask & bit) != 0 ? UNSPECIFIED_BIT : bit;
+    }
+    return mask;
+}
+
 static void note_required(struct auth *auth, const Policy__BeginAuthAnswer *answer)
 {
     auth->required_count = answer->n_required;
     auth->required = xcalloc(answer->n_required, sizeof(*auth->required));
     for (size_t i = 0; i < answer->n_required; i++)
-        auth->required[i] = methods_mask(answer->required[i]);
+        auth->required[i] = required_mask(answer->required[i]);
 }
 
 /* A method that the contract has and this daemon does not offer yet is not listed to the client. */

@@ -7,7 +7,6 @@ from typing import Any, Callable
 
 import pytest
 
-from harness import wire
 from harness.answers import (
     KBDINT,
     PASSWORD,
@@ -30,7 +29,7 @@ from harness.contract import pb
 from harness.daemon import Daemon
 from harness.policy import Policy
 from harness.rawclient import RawClient, UserKey
-from harness.wire import Reader, boolean, string
+from harness.wire import boolean, said, string
 
 Raw = Callable[..., RawClient]
 
@@ -237,15 +236,6 @@ CASES = [
         policy_of(BeginAuth=begin(KBDINT, PASSWORD)),
     ),
 ]  # fmt: skip
-
-
-def said(reply: Reader) -> str:
-    if reply.type == wire.USERAUTH_SUCCESS:
-        return "success"
-    if reply.type != wire.USERAUTH_FAILURE:
-        return str(reply.type)
-    names = reply.string().decode()
-    return f"{'partial' if reply.boolean() else 'failure'} {names}"
 
 
 def ways(case: Case) -> list[Any]:

@@ -69,3 +69,13 @@ class Reader:
 
     def __repr__(self) -> str:
         return f"<message {self.type}: {self.message[1:200]!r}>"
+
+
+def said(reply: Reader) -> str:
+    """An answer to a USERAUTH_REQUEST in words: "success", "failure publickey,password", "partial password", or its number."""
+    if reply.type == USERAUTH_SUCCESS:
+        return "success"
+    if reply.type != USERAUTH_FAILURE:
+        return str(reply.type)
+    names = reply.string().decode()
+    return f"{'partial' if reply.boolean() else 'failure'} {names}"
