@@ -2,6 +2,7 @@
 
 #include "auth/authorized_keys.h"
 #include "auth/certificate.h"
+#include "auth/revoked.h"
 #include "base/log.h"
 
 static struct bytes bytes_from(const ProtobufCBinaryData *data)
@@ -26,6 +27,7 @@ void key_lists_clear(struct key_lists *lists)
     buf_clear(&lists->authorized_text);
     buf_clear(&lists->revoked_text);
     authorized_keys_free(&lists->authorized);
+    revoked_free(&lists->revoked);
 }
 
 /* ---- reading them */
@@ -44,19 +46,36 @@ static void read_authorized(struct key_lists *lists, const char *log_id)
     buf_clear(&lists->authorized_text);
 }
 
+static void read_revoked(struct key_lists *lists, const char *log_id)
+{
+    const char *why;
+
+    if (lists->revoked_text.len == 0)
+        return;
+    lists->revoked = revoked_parse(buf_bytes(&lists->revoked_text), &why);
+    buf_clear(&lists->revoked_text);
+    if (why != NULL)
+        log_warn(log_id, "all_keys_revoked", log_str("why", why));
+}
+
 /* ---- asking them */
 
-/* Keys that we cannot compare with are all revoked: a list that is ignored would let a revoked key
- * in. */
 bool key_lists_revoke(struct key_lists *lists, const struct key_offered *offered,
                       const char *log_id)
 {
-    (void)offered;
-    if (lists->revoked_text.len == 0)
-        return false;
-    log_warn(log_id, "all_keys_revoked",
-             log_str("why", "this daemon does not check revoked_keys of an answer yet"));
-    return true;
+    const struct certificate *c = offered->certificate;
+    struct revoked_query query;
+
+    read_revoked(lists, log_id);
+    if (c == NULL)
+        return revoked_has_key(lists->revoked, public_key_blob(offered->key));
+    query = (struct revoked_query){
+        .serial = c->serial,
+        .key_id = bytes_of_string(c->key_id),
+        .key_blob = public_key_blob(c->key),
+        .ca_blob = public_key_blob(c->ca),
+    };
+    return revoked_has_certificate(lists->revoked, &query);
 }
 
 static bool stands_for(const struct authorized_line *line, const struct certificate *c)

@@ -12,6 +12,7 @@
 struct key_lists {
     struct buf authorized_text, revoked_text; /* until they are read */
     struct authorized_keys *authorized;
+    struct revoked *revoked;
 };
 
 void key_lists_set(struct key_lists *lists, const Policy__BeginAuthAnswer *answer);

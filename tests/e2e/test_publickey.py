@@ -249,14 +249,3 @@ def test_restrictions_of_the_first_factor_hold_after_the_second(policy: Policy, 
     asked = policy.wait_for("ExecRequested")
     assert (asked.command, asked.original_command) == (b"only this", b"anything")
     assert policy.wait_stream().session.exec.command == b"only this"
-
-
-def test_revoked_or_uncheckable_key_lists_accept_nothing(policy: Policy, raw: Raw) -> None:
-    """A list of revoked keys that the daemon cannot check yet revokes every key."""
-    key = UserKey()
-    key_house(policy, key.blob)
-    policy.on.BeginAuth = begin(PUBLICKEY, revoked_keys=b"ssh-ed25519 AAAA")
-    client = raw()
-    client.service()
-    assert client.probe("alice", key).type == 51
-    assert client.try_key("alice", key).type == 51
