@@ -38,6 +38,8 @@ void login_judge_end(struct conn *conn, bool by_us, uint32_t code)
         return;
     if (by_us)
         conn->login = blame_of_code(conn, code);
+    else if (auth_is_done(conn->auth)) /* it left before AuthCompleted was answered */
+        conn->login = CONN_LOGIN_BLAMELESS;
     else if (auth_has_failed(conn->auth))
         conn->login = CONN_LOGIN_FAILED;
     else

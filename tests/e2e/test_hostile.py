@@ -108,16 +108,20 @@ def test_a_flood_of_pipelined_requests_is_bounded(policy: Policy, daemon: Daemon
     assert len(policy.requests("BeginAuth")) == 1
 
 
-@pytest.mark.parametrize("stage", ["silent", "version", "keys", "service", "failed", "pending", "completing"])
+@pytest.mark.parametrize("stage", ["silent", "version", "kex", "made", "keys", "service", "failed", "pending", "completing"])
 def test_login_deadline(policy: Policy, start_daemon: Callable[..., Daemon], stage: str) -> None:
     """At every stage before the login is done, the policy's time included."""
     password_house(policy)
     daemon = start_daemon("--login-timeout", "1s")
     began = time.monotonic()
-    if stage in ("silent", "version"):
+    if stage == "made":
+        policy.on.ConnectionMade = hang
+    if stage in ("silent", "version", "kex", "made"):
         plain = socket.create_connection(("127.0.0.1", daemon.port), PATIENCE_S)
-        if stage == "version":
+        if stage in ("version", "kex"):
             plain.sendall(b"SSH-2.0-Slow\r\n")
+        if stage == "kex":
+            plain.sendall(u32(1004) + b"\x04\x14")  # the beginning of a KEXINIT
         while plain.recv(4096):
             pass
         plain.close()
