@@ -53,6 +53,7 @@ struct daemon {
     struct helpers *helpers;
     struct listener_ports ports;
     struct admission *admission;
+    struct siphash_key delay_key; /* what the time of a failed login depends on */
     struct worker *workers;
     size_t worker_count;
     size_t draining; /* workers that still have clients */
@@ -295,6 +296,7 @@ static bool serve(struct daemon *daemon)
     for (size_t i = 0; i < daemon->worker_count; i++) {
         daemon->workers[i].owner = daemon;
         daemon->workers[i].admission = daemon->admission;
+        daemon->workers[i].delay_key = &daemon->delay_key;
         daemon->workers[i].drained.deliver = on_drained;
         if (!worker_start(&daemon->workers[i], daemon->control, daemon->helpers, &daemon->ports,
                           &error))
@@ -387,6 +389,7 @@ static bool daemon_init(struct daemon *daemon, const struct config *config, size
         log_warn(NULL, "unknown-variable",
                  log_str("name", config->unknown_variables.items[i].text));
     make_admission(daemon);
+    daemon->delay_key = siphash_key_new();
     if (!watch_signals(daemon))
         return false;
     if (!transport_global_init())

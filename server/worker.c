@@ -225,6 +225,7 @@ bool worker_start(struct worker *worker, struct control *control, struct helpers
     settings.helpers = helpers;
     settings.hostbased_trust_claimed_host = worker->config->auth.hostbased_trust_claimed_host;
     note_gss(worker, &settings);
+    settings.delay_key = worker->delay_key;
     worker->conns =
         conns_new(worker->loop, control, worker->server, &settings, &conns_events, worker);
     worker->drain_check = event_new(loop_events(worker->loop), -1, 0, on_drain_check, worker);

@@ -18,7 +18,9 @@ struct worker {
     struct loop *loop;
     struct transport_server *server;
     struct conns *conns;
-    struct admission *admission; /* the process's, given before the start */
+    /* The process's, given before the start */
+    struct admission *admission;
+    const struct siphash_key *delay_key;
     struct listener **listeners;
     size_t listener_count;
 

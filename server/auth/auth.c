@@ -82,6 +82,7 @@ void auth_fault(struct auth *auth, uint32_t code, const char *reason)
     if (auth->state == AUTH_FAULTY)
         return;
     auth->state = AUTH_FAULTY;
+    auth_delay_stop(auth);
     decision_cancel(&auth->asking);
     helper_cancel(&auth->helping);
     lane_clear(&auth->lane);
@@ -207,6 +208,7 @@ static enum lane_step on_lane(void *owner, uint8_t type, struct bytes message)
     if (type != MSG_USERAUTH_REQUEST && !auth->dialogue_open)
         return LANE_DONE; /* pipelined, for a dialogue that has ended meanwhile */
     auth->running = true;
+    auth->request_us = clock_us();
     if (type == MSG_USERAUTH_REQUEST)
         recv_userauth_request(auth, message);
     else
@@ -349,6 +351,7 @@ void auth_free(struct auth **where)
     *where = NULL;
     if (auth == NULL)
         return;
+    auth_delay_stop(auth);
     decision_cancel(&auth->asking);
     helper_cancel(&auth->helping);
     lane_clear(&auth->lane);

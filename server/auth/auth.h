@@ -8,6 +8,7 @@
 
 #include "auth/grant.h"
 #include "base/helpers.h"
+#include "base/siphash.h"
 #include "control/control.h"
 #include "transport/transport.h"
 
@@ -27,6 +28,8 @@ struct auth_settings {
     bool hostbased_trust_claimed_host;
     const struct gss_settings *gss; /* borrowed; NULL: GSSAPI is not offered */
     struct auth_help help;
+    /* The secret that the delay depends on, borrowed. NULL: failures are answered at once. */
+    const struct siphash_key *delay_key;
 };
 
 struct auth_events {

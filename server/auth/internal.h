@@ -89,6 +89,9 @@ struct auth {
     uint32_t requests, failures;
     bool blamed; /* one of the failures was the client's own */
     uint64_t started_ms;
+    uint64_t request_us; /* when the lane's head began */
+    struct event *delay; /* timer of a failure's reply; NULL before the first */
+    void (*after_delay)(struct auth *auth);
 
     /* What BeginAuth said of this user */
     bool begun;
@@ -162,6 +165,10 @@ void auth_wait_for_client(struct auth *auth);
 /* From here on the client may send several messages of the dialogue without waiting for us; each is
  * taken when the head waits for the client again. */
 void auth_pipeline_dialogue(struct auth *auth);
+
+/* delay.c: the next step of a failure, once its time has passed. Silent after auth_delay_stop(). */
+void auth_delay(struct auth *auth, void (*then)(struct auth *auth));
+void auth_delay_stop(struct auth *auth);
 
 /* outcome.c: how a request ends */
 void auth_succeed(struct auth *auth, Policy__Factor *factor, const Policy__Allow *allow);

@@ -45,19 +45,26 @@ void auth_send_banner(struct auth *auth, const char *text, const char *language)
     buf_clear(&message);
 }
 
+/* Goes with the reply, whose time must not show when the policy answered. */
+static void hold_banner(struct auth *auth, const char *text, const char *language)
+{
+    struct buf message = {0};
+
+    if (text[0] == '\0')
+        return;
+    put_banner(&message, text, language);
+    buf_put_string(&auth->banner, buf_bytes(&message));
+    buf_clear(&message);
+}
+
 /* Kept back until a request is answered: some clients take nothing before (RFC 4252 section 5.4).
  */
 void auth_banner(struct auth *auth, const char *text, const char *language)
 {
-    struct buf message = {0};
-
-    if (auth->state == AUTH_SERVICE && auth->requests > 0) {
+    if (auth->state == AUTH_SERVICE && auth->requests > 0)
         auth_send_banner(auth, text, language);
-    } else if (text[0] != '\0' && (auth->state == AUTH_NEW || auth->state == AUTH_SERVICE)) {
-        put_banner(&message, text, language);
-        buf_put_string(&auth->banner, buf_bytes(&message));
-        buf_clear(&message);
-    }
+    else if (auth->state == AUTH_NEW || auth->state == AUTH_SERVICE)
+        hold_banner(auth, text, language);
 }
 
 /* ---- failure */
@@ -84,6 +91,24 @@ static void send_failure(struct auth *auth)
     auth_request_end(auth);
 }
 
+static void disconnect_failed(struct auth *auth)
+{
+    auth_flush_banners(auth);
+    auth_fault(auth, DISCONNECT_NO_MORE_AUTH_METHODS, "Too many authentication failures");
+}
+
+/* The questions before were part of what took time. "none" is no guess at anything. */
+static void reply_in_time(struct auth *auth)
+{
+    bool final = auth->failures >= auth->settings.max_failures;
+    void (*reply)(struct auth *) = final ? disconnect_failed : send_failure;
+
+    if (bytes_are(buf_bytes(&auth->request.name), "none"))
+        reply(auth);
+    else
+        auth_delay(auth, reply);
+}
+
 static void list_methods(struct auth *auth);
 
 static void on_listed(void *owner, enum outcome outcome, const ProtobufCMessage *answer)
@@ -103,7 +128,7 @@ static void list_methods(struct auth *auth)
             auth_is_given(auth, &auth_methods[auth->listing])))
         auth->listing++;
     if (auth->methods_fixed || auth->remaining != 0 || auth->listing == auth_methods_count)
-        send_failure(auth);
+        reply_in_time(auth);
     else
         auth_ask_supported(auth, &auth_methods[auth->listing], on_listed);
 }
@@ -123,13 +148,12 @@ static void fail(struct auth *auth, const char *why)
         auth->failures++;
     if (why != NULL)
         log_attempt(auth, "failure", why);
-    if (auth->failures >= auth->settings.max_failures) {
-        auth_fault(auth, DISCONNECT_NO_MORE_AUTH_METHODS, "Too many authentication failures");
-        return;
-    }
     auth->partial = false;
     auth->listing = 0;
-    list_methods(auth);
+    if (auth->failures >= auth->settings.max_failures)
+        reply_in_time(auth);
+    else
+        list_methods(auth);
 }
 
 void auth_fail(struct auth *auth, const char *why)
@@ -141,14 +165,14 @@ void auth_fail(struct auth *auth, const char *why)
 
 void auth_deny(struct auth *auth, const Policy__Deny *deny)
 {
-    auth_send_banner(auth, deny->message, NULL);
+    hold_banner(auth, deny->message, NULL);
     auth_fail(auth, "denied by the policy");
 }
 
 void auth_no_answer(struct auth *auth, enum outcome outcome)
 {
     if (outcome != ABSENT)
-        auth_send_banner(auth, no_answer_text, NULL);
+        hold_banner(auth, no_answer_text, NULL);
     auth->blamed = auth->blamed || outcome == ABSENT; /* that handler's default is a no */
     fail(auth, outcome_name(outcome));
 }

@@ -215,10 +215,15 @@ void loop_post(struct loop *loop, struct letter *letter)
         wake(loop);
 }
 
-uint64_t clock_ms(void)
+uint64_t clock_us(void)
 {
     struct timespec now;
 
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+uint64_t clock_ms(void)
+{
+    return clock_us() / 1000;
 }

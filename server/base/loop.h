@@ -50,5 +50,6 @@ void loop_withdraw(struct loop_remnant *remnant);
 uint8_t *loop_scratch(struct loop *loop);
 
 uint64_t clock_ms(void); /* CLOCK_MONOTONIC */
+uint64_t clock_us(void);
 
 #endif

@@ -316,6 +316,7 @@ static void begin(struct conn *conn)
         .hostbased_trust_claimed_host = settings->hostbased_trust_claimed_host,
         .gss = settings->gss,
         .help = {conn->conns->loop, settings->helpers, address_host_name},
+        .delay_key = settings->delay_key,
     };
     Policy__ConnectionMadeRequest question = POLICY__CONNECTION_MADE_REQUEST__INIT;
 

@@ -7,6 +7,7 @@
 
 #include "base/address.h"
 #include "base/helpers.h"
+#include "base/siphash.h"
 #include "control/control.h"
 #include "transport/transport.h"
 
@@ -21,8 +22,10 @@ struct conn_settings {
     uint32_t max_debug_messages;                        /* DEBUG messages reported before login */
     uint32_t keepalive_interval_s, keepalive_count_max; /* interval 0: off */
     bool hostbased_trust_claimed_host;
-    const struct gss_settings *gss; /* borrowed; NULL: GSSAPI is off */
-    struct helpers *helpers;        /* the process's, borrowed: for library calls that block */
+    const struct gss_settings *gss;      /* borrowed; NULL: GSSAPI is off */
+    struct helpers *helpers;             /* the process's, borrowed: for library calls that block */
+    const struct siphash_key *delay_key; /* of the process: what the time of a failed login depends
+                                            on; NULL: they are answered at once */
 };
 
 extern const struct conn_settings conn_defaults;

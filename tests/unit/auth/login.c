@@ -116,6 +116,14 @@ int login_setup(void **state)
     return fake_sent_is(l->transport, SERVICE_ACCEPT, "s", "ssh-userauth") ? 0 : -1;
 }
 
+void login_restart(struct login *l, const struct auth_settings *settings)
+{
+    auth_free(&l->auth);
+    l->auth = auth_new(l->transport, l->asker, &l->grant, "192.0.2.7", settings, &auth_events, l);
+    fake_deliver(l->transport, SERVICE_REQUEST, "s", "ssh-userauth");
+    assert_true(fake_sent_is(l->transport, SERVICE_ACCEPT, "s", "ssh-userauth"));
+}
+
 int login_teardown(void **state)
 {
     struct login *l = *state;

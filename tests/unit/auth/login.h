@@ -33,6 +33,8 @@ struct login {
 
 int login_setup(void **state);     /* the service is accepted already */
 int login_setup_new(void **state); /* nothing has been sent */
+/* With other settings, from the beginning; the service is accepted. */
+void login_restart(struct login *l, const struct auth_settings *settings);
 int login_teardown(void **state);
 void login_configure(struct login *l, bool trust_claimed_host, const struct gss_settings *gss);
 
