@@ -5,6 +5,7 @@
 #ifndef PARLEY_CHANNELS_CHANNELS_H
 #define PARLEY_CHANNELS_CHANNELS_H
 
+#include "base/helpers.h"
 #include "control/control.h"
 #include "transport/transport.h"
 
@@ -20,6 +21,7 @@ struct channels_rules {
 };
 
 struct channels_settings {
+    struct helpers *helpers; /* for library calls that block; NULL: those fail */
     uint32_t max_sessions, max_channels;
     uint32_t window_bytes, max_packet_bytes;
     uint32_t open_answer_ms; /* how long the client has to answer an open of ours; 0: 60,000 */

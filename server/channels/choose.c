@@ -56,8 +56,7 @@ static const struct endpoint_kind *find_kind(const Policy__SessionAnswer *answer
 
 /* ---- chosen with the session */
 
-/* Owned, of the endpoint alone. */
-static Policy__SessionAnswer *copy_choice(const Policy__SessionAnswer *answer)
+Policy__SessionAnswer *session_copy_choice(const Policy__SessionAnswer *answer)
 {
     Policy__SessionAnswer only = *answer, *copy;
     struct buf packed = {0};
@@ -82,7 +81,7 @@ bool session_choose(struct channel *channel, const Policy__SessionAnswer *answer
     kind = find_kind(answer, why);
     if (kind == NULL || (kind->check != NULL && !kind->check(answer, why)))
         return false;
-    channel->session->chosen = copy_choice(answer);
+    channel->session->chosen = session_copy_choice(answer);
     return true;
 }
 

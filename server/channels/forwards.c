@@ -200,6 +200,12 @@ static void on_refused(void *arg, uint32_t code, const char *reason)
 
 static const struct offer_events accepted_events = {on_taken, on_refused};
 
+/* The session goes on, and the login still allows it. */
+static bool may_offer(const struct forwards *forwards, bool forbidden)
+{
+    return forwards->channel->state == CHANNEL_OPEN && !forbidden;
+}
+
 static void offer(struct forwards *forwards, const struct channel_kind *kind, struct bytes fields,
                   int fd)
 {
@@ -228,7 +234,8 @@ static void on_display(void *owner, int fd, const struct address *peer, const st
     struct buf fields = {0};
 
     (void)local;
-    if ((forwards->single && forwards->display_used) || forwards->channel->channels->rules.no_x11) {
+    if ((forwards->single && forwards->display_used) ||
+        !may_offer(forwards, forwards->channel->channels->rules.no_x11)) {
         close(fd);
         return;
     }
@@ -247,7 +254,7 @@ static void on_agent(void *owner, int fd, const struct address *peer, const stru
 
     (void)peer;
     (void)local;
-    if (forwards->channel->channels->rules.no_agent) {
+    if (!may_offer(forwards, forwards->channel->channels->rules.no_agent)) {
         close(fd);
         return;
     }
@@ -256,9 +263,11 @@ static void on_agent(void *owner, int fd, const struct address *peer, const stru
 
 /* ---- life */
 
-static void put_variable(struct env_list *environment, const char *name, const char *value)
+static const char *const variables[] = {"DISPLAY", "XAUTHORITY", "SSH_AUTH_SOCK"};
+
+static void put_variable(struct session *session, const char *name, const char *value)
 {
-    env_put(environment, bytes_of_string(name), bytes_of_string(value));
+    env_put(&session->provided, bytes_of_string(name), bytes_of_string(value));
 }
 
 static void log_failed(const struct channel *channel, const char *what)
@@ -268,31 +277,30 @@ static void log_failed(const struct channel *channel, const char *what)
              log_str("why", strerror(errno)));
 }
 
-static void open_display(struct channel *channel, const struct local_user *user,
-                         struct env_list *environment)
+static void open_display(struct channel *channel, const struct local_user *user)
 {
-    struct forwards *forwards = channel->session->forwards;
-    const Policy__X11 *x11 = channel->session->x11;
+    struct session *session = channel->session;
+    struct forwards *forwards = session->forwards;
     struct buf cookie = {0};
     char *where;
 
-    decode_cookie(bytes_of_string(x11->auth_cookie), &cookie);
-    forwards->single = x11->single_connection;
-    forwards->display = display_new(channels_loop(channel->channels), user, x11->auth_protocol,
-                                    buf_bytes(&cookie), on_display, forwards);
+    decode_cookie(bytes_of_string(session->x11->auth_cookie), &cookie);
+    forwards->single = session->x11->single_connection;
+    forwards->display =
+        display_new(channels_loop(channel->channels), user, session->x11->auth_protocol,
+                    buf_bytes(&cookie), on_display, forwards);
     buf_clear_secret(&cookie);
     if (forwards->display == NULL) {
         log_failed(channel, "x11");
         return;
     }
-    where = xasprintf("localhost:%u.%u", display_number(forwards->display), x11->screen);
-    put_variable(environment, "DISPLAY", where);
-    put_variable(environment, "XAUTHORITY", display_authority(forwards->display));
+    where = xasprintf("localhost:%u.%u", display_number(forwards->display), session->x11->screen);
+    put_variable(session, "DISPLAY", where);
+    put_variable(session, "XAUTHORITY", display_authority(forwards->display));
     free(where);
 }
 
-static void open_agent(struct channel *channel, const struct local_user *user,
-                       struct env_list *environment)
+static void open_agent(struct channel *channel, const struct local_user *user)
 {
     struct forwards *forwards = channel->session->forwards;
 
@@ -301,35 +309,39 @@ static void open_agent(struct channel *channel, const struct local_user *user,
     if (forwards->agent == NULL)
         log_failed(channel, "agent");
     else
-        put_variable(environment, "SSH_AUTH_SOCK", private_socket_path(forwards->agent));
+        put_variable(channel->session, "SSH_AUTH_SOCK", private_socket_path(forwards->agent));
 }
 
-void session_open_forwards(struct channel *channel, const struct local_user *user,
-                           struct env_list *environment)
+void session_open_forwards(struct channel *channel, const struct local_user *user)
 {
     struct session *session = channel->session;
 
-    if (session->x11 == NULL && !session->agent)
-        return;
     session->forwards = xcalloc(1, sizeof(*session->forwards));
     session->forwards->channel = channel;
     if (session->x11 != NULL)
-        open_display(channel, user, environment);
+        open_display(channel, user);
     if (session->agent)
-        open_agent(channel, user, environment);
+        open_agent(channel, user);
 }
 
-void session_clear_forwards(struct channel *channel)
+void session_close_forwards(struct channel *channel)
 {
     struct session *session = channel->session;
     struct forwards *forwards = session->forwards;
 
     session->forwards = NULL;
-    x11_free(&session->x11);
     if (forwards == NULL)
         return;
+    for (size_t i = 0; i < sizeof(variables) / sizeof(variables[0]); i++)
+        env_remove(&session->provided, bytes_of_string(variables[i]));
     forwards->cleared = true;
     display_free(&forwards->display);
     private_socket_free(&forwards->agent);
     loop_defer(channels_loop(channel->channels), free, forwards); /* after stop_listening() */
+}
+
+void session_clear_forwards(struct channel *channel)
+{
+    session_close_forwards(channel);
+    x11_free(&channel->session->x11);
 }

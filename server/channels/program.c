@@ -37,6 +37,7 @@ static void refuse(struct channel *channel, const char *told, const char *why)
 
     log_program(channel, "refused", why);
     channel_tell(channel, told);
+    session_close_forwards(channel);
     channel_forget_held(channel); /* a later program is not the one it was meant for */
     session->state = SESSION_NEW;
     buf_clear(&session->command);
@@ -52,7 +53,7 @@ static ProtobufCBinaryData binary(const struct buf *buf)
     return (ProtobufCBinaryData){.len = buf->len, .data = buf->data};
 }
 
-static void start_program(struct channel *channel, const Policy__SessionAnswer *answer)
+static void start_prepared(struct channel *channel, const Policy__SessionAnswer *answer)
 {
     const char *why;
     struct endpoint *endpoint = session_start_program(channel, answer, &why);
@@ -65,6 +66,11 @@ static void start_program(struct channel *channel, const Policy__SessionAnswer *
     channel->session->state = SESSION_RUNNING;
     channel_attach(channel, endpoint);
     request_done(channel, true);
+}
+
+static void start_program(struct channel *channel, const Policy__SessionAnswer *answer)
+{
+    session_prepare(channel, answer, start_prepared);
 }
 
 /* What was chosen with the session was chosen without the command: a program of ours could not

@@ -34,6 +34,7 @@ static void session_clear(struct channel *channel)
         policy__pty__free_unpacked(session->pty, NULL);
     if (session->break_timer != NULL)
         event_free(session->break_timer);
+    session_stop_preparing(session);
     session_clear_forwards(channel);
     env_clear(&session->environment);
     env_clear(&session->provided);

@@ -29,6 +29,7 @@ struct session {
     Policy__X11 *x11;          /* owned; NULL: not granted */
     bool agent;                /* granted */
     struct forwards *forwards; /* sockets for the two; NULL: none are open */
+    struct preparing *preparing;
     /* the program that is being started */
     Policy__SessionStart__ProgramCase program;
     struct buf command;  /* exec: what runs; subsystem: its name */
@@ -44,6 +45,8 @@ struct session {
  * and *why in words for the user. */
 bool session_choose(struct channel *channel, const Policy__SessionAnswer *answer, const char **why);
 void session_forget_choice(struct session *session);
+/* Of the endpoint alone; owned. */
+Policy__SessionAnswer *session_copy_choice(const Policy__SessionAnswer *answer);
 /* NULL: refused, *why as above. */
 struct endpoint *session_start_program(struct channel *channel, const Policy__SessionAnswer *answer,
                                        const char **why);
@@ -62,10 +65,16 @@ void session_agent_req(struct channel *channel, struct reader *r);
 /* PtyRequested and the like. An allow with conditions that we could not keep is a no. */
 bool session_is_granted(struct channel *channel, const char *what,
                         const ProtobufCMessage *grant_answer);
-/* A program is about to start on this machine as this user: opens what X11Requested and
- * AgentRequested granted, and adds the variables that it finds them by. */
-void session_open_forwards(struct channel *channel, const struct local_user *user,
-                           struct env_list *environment);
+/* user.c: before a program starts on this machine, its user is looked up if that is needed for what
+ * X11Requested and AgentRequested granted, and session_open_forwards() called. Then, at once or
+ * later, start(channel, answer). */
+void session_prepare(struct channel *channel, const Policy__SessionAnswer *answer,
+                     void (*start)(struct channel *channel, const Policy__SessionAnswer *answer));
+void session_stop_preparing(struct session *session);
+/* forwards.c: opens the sockets for this user, and adds the variables that a program finds them by
+ * to session->provided. */
+void session_open_forwards(struct channel *channel, const struct local_user *user);
+void session_close_forwards(struct channel *channel); /* what was granted stays granted */
 void session_clear_forwards(struct channel *channel);
 /* The policy's answer to a break. */
 void session_break_answered(struct channel *channel, uint32_t id, bool handled);

@@ -321,6 +321,7 @@ static void begin(struct conn *conn)
     Policy__ConnectionMadeRequest question = POLICY__CONNECTION_MADE_REQUEST__INIT;
 
     conn->channel_limits = (struct channels_settings){
+        .helpers = settings->helpers,
         .max_sessions = settings->max_sessions,
         .max_channels = settings->max_channels,
         .window_bytes = settings->window_bytes,
