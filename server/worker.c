@@ -197,6 +197,9 @@ static struct conn_settings conn_settings_of(const struct config *config)
     settings.keepalive_count_max = (uint32_t)config->limits.keepalive_count;
     settings.window_bytes = (uint32_t)config->limits.window_bytes;
     settings.max_packet_bytes = (uint32_t)config->limits.max_packet_bytes;
+    settings.forward_denied = config->forward.denied;
+    settings.forward_denied_count = config->forward.denied_count;
+    settings.forward_timeout_ms = (uint32_t)config->forward.connect_timeout_ms;
     return settings;
 }
 

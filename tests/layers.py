@@ -34,7 +34,7 @@ PUBLIC = {
     "conn": {"conn.h"},
     "auth": {"auth.h"},
     "channels": {"channels.h", "env.h"},  # env.h: a value that channels.h speaks of
-    "endpoints": {"endpoint.h"},
+    "endpoints": {"endpoint.h", "dial.h"},  # dial.h: connecting, before there is an endpoint
     "listeners": {"listener.h", "admission.h", "private.h"},
     "config": {"config.h"},
     "transport": {"transport.h"},

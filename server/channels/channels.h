@@ -7,6 +7,7 @@
 
 #include "base/helpers.h"
 #include "control/control.h"
+#include "endpoints/dial.h"
 #include "transport/transport.h"
 
 struct channels;
@@ -16,6 +17,9 @@ struct channels_rules {
     bool no_pty, no_x11, no_agent;
     bool forced; /* every program is replaced by this command */
     struct bytes forced_command;
+    /* What forwarding must keep to, all of them; borrowed until the next channels_tighten(). */
+    Policy__Restrictions *const *restrictions;
+    size_t restriction_count;
     struct env_list *environment; /* set for each session before what the client sends; may be NULL;
                                      borrowed, outlives us */
 };
@@ -24,7 +28,8 @@ struct channels_settings {
     struct helpers *helpers; /* for library calls that block; NULL: those fail */
     uint32_t max_sessions, max_channels;
     uint32_t window_bytes, max_packet_bytes;
-    uint32_t open_answer_ms; /* how long the client has to answer an open of ours; 0: 60,000 */
+    struct dial_settings dial; /* for what the daemon connects to by itself */
+    uint32_t open_answer_ms;   /* how long the client has to answer an open of ours; 0: 60,000 */
 };
 
 /* For Supervise; borrowed until the callback returns. */

@@ -111,6 +111,7 @@ struct channel {
     char *end_reason; /* for the log */
 
     struct session *session; /* of a session channel; else NULL */
+    struct direct *direct;   /* of a direct-* channel; else NULL */
 };
 
 struct channels {
@@ -196,8 +197,35 @@ void offer_clear(struct channel *channel); /* silent to the client */
 extern const struct channel_kind session_kind;
 extern const struct request_type session_requests[]; /* request.c */
 
-/* open.c, request.c, program.c, global.c */
+/* open.c */
+struct opening {
+    uint32_t peer, window, packet_max;
+};
+
 void open_recv(struct channels *channels, struct bytes message);
+/* The client's answer where there is no channel (yet). */
+void open_fail(struct channels *channels, const struct opening *opening, uint32_t code,
+               const char *reason);
+/* NULL: too many; the client has been told. */
+struct channel *open_new(struct channels *channels, const struct opening *opening,
+                         const struct channel_kind *kind);
+void open_log(const struct channel *channel, const char *outcome, const char *why);
+void open_refuse(struct channel *channel, const Policy__Refuse *refuse,
+                 const char *unsaid); /* what is said if the policy has no words */
+void open_refuse_for(struct channel *channel, uint32_t code, const char *reason);
+
+/* direct.c */
+void direct_open_tcpip(struct channels *channels, const struct opening *opening, struct reader *r);
+void direct_open_streamlocal(struct channels *channels, const struct opening *opening,
+                             struct reader *r);
+
+/* permit.c: why the restrictions of the login forbid it; NULL: they do not */
+const char *permit_open(const struct channels_rules *rules, const char *host, uint32_t port);
+const char *permit_listen(const struct channels_rules *rules, const char *host, uint32_t port);
+const char *permit_path(const struct channels_rules *rules);
+const char *permit_tunnel(const struct channels_rules *rules);
+
+/* request.c, program.c, global.c */
 void request_pressure(void *owner, bool full); /* lane_pressure_fn of a channel's lane */
 enum lane_step request_run(void *owner, uint8_t type, struct bytes message);
 /* The head of the channel's lane ends: replies if the client wanted it, and goes on with the next.

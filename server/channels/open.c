@@ -7,17 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct opening {
-    uint32_t peer, window, packet_max;
-};
-
-static void send_failure(struct channels *channels, uint32_t peer, uint32_t code,
-                         const char *reason)
+void open_fail(struct channels *channels, const struct opening *opening, uint32_t code,
+               const char *reason)
 {
     struct buf message = {0};
 
     buf_put_u8(&message, MSG_CHANNEL_OPEN_FAILURE);
-    buf_put_u32(&message, peer);
+    buf_put_u32(&message, opening->peer);
     buf_put_u32(&message, code);
     buf_put_cstring(&message, reason);
     buf_put_cstring(&message, "");
@@ -25,24 +21,43 @@ static void send_failure(struct channels *channels, uint32_t peer, uint32_t code
     buf_clear(&message);
 }
 
-static void log_open(const struct channel *channel, const char *outcome, const char *why)
+void open_log(const struct channel *channel, const char *outcome, const char *why)
 {
     log_info(asker_connection_id(channel->channels->asker), "channel_open",
              log_str("kind", channel->kind->name), log_u64("channel", channel->id),
              log_str("outcome", outcome), log_str("why", why));
 }
 
-static void refuse(struct channel *channel, const Policy__Refuse *refuse)
+void open_refuse(struct channel *channel, const Policy__Refuse *refuse, const char *unsaid)
 {
-    log_open(channel, "refused", refuse->reason);
-    channel_refuse(channel, refuse->code, refuse->reason[0] ? refuse->reason : "Session refused",
+    open_log(channel, "refused", refuse->reason);
+    channel_refuse(channel, refuse->code, refuse->reason[0] ? refuse->reason : unsaid,
                    refuse->language);
 }
 
+void open_refuse_for(struct channel *channel, uint32_t code, const char *reason)
+{
+    open_log(channel, "refused", reason);
+    channel_refuse(channel, code, reason, NULL);
+}
+
+struct channel *open_new(struct channels *channels, const struct opening *opening,
+                         const struct channel_kind *kind)
+{
+    struct channel *channel = channel_new(channels, kind);
+
+    if (channel == NULL)
+        open_fail(channels, opening, OPEN_RESOURCE_SHORTAGE, "Too many channels");
+    else
+        channel_set_peer(channel, opening->peer, opening->window, opening->packet_max);
+    return channel;
+}
+
+/* ---- sessions */
+
 static void refuse_for(struct channel *channel, const char *reason)
 {
-    log_open(channel, "refused", reason);
-    channel_refuse(channel, OPEN_ADMINISTRATIVELY_PROHIBITED, reason, NULL);
+    open_refuse_for(channel, OPEN_ADMINISTRATIVELY_PROHIBITED, reason);
 }
 
 static void refuse_why(struct channel *channel, const char *why)
@@ -73,14 +88,14 @@ static void on_session_requested(void *owner, enum outcome outcome, const Protob
         return;
     }
     if (answer->endpoint_case == POLICY__SESSION_ANSWER__ENDPOINT_REFUSE) {
-        refuse(channel, answer->refuse);
+        open_refuse(channel, answer->refuse, "Session refused");
         return;
     }
     if (!session_choose(channel, answer, &why)) {
         refuse_why(channel, why);
         return;
     }
-    log_open(channel, "accepted", NULL);
+    open_log(channel, "accepted", NULL);
     channel_confirm(channel, answer->options);
 }
 
@@ -98,15 +113,12 @@ static void open_session(struct channels *channels, const struct opening *openin
         return;
     }
     if (channels->sessions >= channels->settings.max_sessions) {
-        send_failure(channels, opening->peer, OPEN_RESOURCE_SHORTAGE, "Too many sessions");
+        open_fail(channels, opening, OPEN_RESOURCE_SHORTAGE, "Too many sessions");
         return;
     }
-    channel = channel_new(channels, &session_kind);
-    if (channel == NULL) {
-        send_failure(channels, opening->peer, OPEN_RESOURCE_SHORTAGE, "Too many channels");
+    channel = open_new(channels, opening, &session_kind);
+    if (channel == NULL)
         return;
-    }
-    channel_set_peer(channel, opening->peer, opening->window, opening->packet_max);
     question.channel = channel->id;
     channel->asking = asker_ask(channels->asker, RPC_SESSION_REQUESTED, &question.base, 0,
                                 on_session_requested, channel);
@@ -118,8 +130,8 @@ static const struct {
     void (*open)(struct channels *channels, const struct opening *opening, struct reader *r);
 } channel_types[] = {
     {"session", "SessionRequested", open_session},
-    {"direct-tcpip", "ConnectionRequested", NULL},
-    {"direct-streamlocal@openssh.com", "UnixConnectionRequested", NULL},
+    {"direct-tcpip", "ConnectionRequested", direct_open_tcpip},
+    {"direct-streamlocal@openssh.com", "UnixConnectionRequested", direct_open_streamlocal},
     {"tun@openssh.com", "TunRequested, TapRequested", NULL},
 };
 
@@ -144,8 +156,8 @@ void open_recv(struct channels *channels, struct bytes message)
         return;
     }
     if (opening.packet_max == 0) {
-        send_failure(channels, opening.peer, OPEN_ADMINISTRATIVELY_PROHIBITED,
-                     "A maximum packet size of 0 lets nothing through");
+        open_fail(channels, &opening, OPEN_ADMINISTRATIVELY_PROHIBITED,
+                  "A maximum packet size of 0 lets nothing through");
         return;
     }
     for (size_t i = 0; i < sizeof(channel_types) / sizeof(channel_types[0]); i++) {
@@ -156,9 +168,9 @@ void open_recv(struct channels *channels, struct bytes message)
             return;
         }
         log_not_called_yet(channels, channel_types[i].handler, channel_types[i].type);
-        send_failure(channels, opening.peer, OPEN_ADMINISTRATIVELY_PROHIBITED,
-                     "Not permitted by this server");
+        open_fail(channels, &opening, OPEN_ADMINISTRATIVELY_PROHIBITED,
+                  "Not permitted by this server");
         return;
     }
-    send_failure(channels, opening.peer, OPEN_UNKNOWN_CHANNEL_TYPE, "Unknown channel type");
+    open_fail(channels, &opening, OPEN_UNKNOWN_CHANNEL_TYPE, "Unknown channel type");
 }

@@ -131,6 +131,7 @@ void config_clear(struct config *config)
     list_clear(&config->unknown_variables);
     secret_free(config->policy.token);
     free(config->admission.exempt);
+    free(config->forward.denied);
     free(config->origins);
     free(config->file);
     *config = (struct config){0};

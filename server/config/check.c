@@ -195,6 +195,7 @@ bool config_check(struct config *config, char **error)
     }
     return choose_policy(config, error) && check_version_comment(config, error) &&
            check_listen(config, error) && config_check_admission(config, error) &&
-           check_tls(config, error) && read_token(config, error) && check_keytab(config, error) &&
+           config_check_forward(config, error) && check_tls(config, error) &&
+           read_token(config, error) && check_keytab(config, error) &&
            check_host_keys(config, error);
 }

@@ -89,6 +89,13 @@ struct config {
     } auth;
 
     struct {
+        struct config_list deny; /* NETWORK */
+        struct network *denied;  /* what they mean; the default if none is set */
+        size_t denied_count;
+        uint64_t connect_timeout_ms;
+    } forward;
+
+    struct {
         char *kex, *ciphers, *macs, *host_key_algorithms; /* comma-separated; NULL: our defaults */
         uint64_t rekey_bytes, rekey_ms, rekey_answer_ms;
     } transport;

@@ -109,6 +109,12 @@ const struct setting settings[] = {
      "NAME", "accept tickets for host/NAME; default: the host's name"},
     {"auth.gssapi_any_host", "gssapi-any-host", SETTING_BOOL, AT(auth.gssapi_any_host), 0, 1,
      "BOOL", "accept tickets for every host/ key of the keytab"},
+    {"forward.deny", "forward-deny", SETTING_LIST, AT(forward.deny), 0, 0, "NETWORK",
+     "never connect there for a client, whatever the policy says; \"none\": no such "
+     "place [169.254.0.0/16, fe80::/10, fd00:ec2::254]"},
+    {"forward.connect_timeout", "connect-timeout", SETTING_DURATION, AT(forward.connect_timeout_ms),
+     SECOND, HOUR, "TIME",
+     "for a connection that we make for a client, the name's resolution included"},
     {"transport.kex", "kex", SETTING_TEXT, AT(transport.kex), 1, 4095, "LIST",
      "key exchange methods, comma-separated, best first"},
     {"transport.ciphers", "ciphers", SETTING_TEXT, AT(transport.ciphers), 1, 4095, "LIST",

@@ -29,7 +29,7 @@ struct setting {
     const char *help;
 };
 
-#define SETTING_COUNT 53
+#define SETTING_COUNT 55
 
 extern const struct setting settings[];
 
@@ -68,5 +68,7 @@ bool config_read_environment(struct config *config, char **error);
 bool config_check(struct config *config, char **error);
 /* admission.c: what the texts of struct config_admission mean. */
 bool config_check_admission(struct config *config, char **error);
+/* forward.c: likewise, of config->forward. */
+bool config_check_forward(struct config *config, char **error);
 
 #endif

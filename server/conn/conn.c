@@ -326,6 +326,8 @@ static void begin(struct conn *conn)
         .max_channels = settings->max_channels,
         .window_bytes = settings->window_bytes,
         .max_packet_bytes = settings->max_packet_bytes,
+        .dial = {settings->helpers, settings->forward_denied, settings->forward_denied_count,
+                 settings->forward_timeout_ms},
     };
     conn->auth = auth_new(conn->transport, conn->asker, &conn->grant, conn->peer.ip, &auth,
                           &auth_events, conn);

@@ -7,6 +7,7 @@
 
 #include "base/address.h"
 #include "base/helpers.h"
+#include "base/network.h"
 #include "base/siphash.h"
 #include "control/control.h"
 #include "transport/transport.h"
@@ -21,6 +22,9 @@ struct conn_settings {
     uint32_t window_bytes, max_packet_bytes;            /* what we offer for each channel */
     uint32_t max_debug_messages;                        /* DEBUG messages reported before login */
     uint32_t keepalive_interval_s, keepalive_count_max; /* interval 0: off */
+    const struct network *forward_denied; /* never connected to for a client; borrowed */
+    size_t forward_denied_count;
+    uint32_t forward_timeout_ms; /* for such a connection */
     bool hostbased_trust_claimed_host;
     const struct gss_settings *gss;      /* borrowed; NULL: GSSAPI is off */
     struct helpers *helpers;             /* the process's, borrowed: for library calls that block */

@@ -47,6 +47,8 @@ static struct channels_rules make_rules(struct conn *conn)
         .no_pty = grant_no_pty(&conn->grant),
         .no_x11 = grant_no_x11(&conn->grant),
         .no_agent = grant_no_agent(&conn->grant),
+        .restrictions = conn->grant.list,
+        .restriction_count = conn->grant.count,
         .environment = &conn->environment,
     };
 

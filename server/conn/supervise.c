@@ -138,11 +138,10 @@ static const char *do_tighten(struct conn *conn, const Policy__SuperviseAction *
     const char *refusal;
 
     grant_tighten(&conn->grant, action->tighten);
+    conn_apply_rules(conn);
     refusal = grant_refusal(&conn->grant, conn->peer.ip);
     if (refusal != NULL)
         conn_disconnect(conn, DISCONNECT_BY_APPLICATION, refusal, NULL);
-    else
-        conn_apply_rules(conn);
     return NULL;
 }
 

@@ -17,8 +17,6 @@ from harness.wire import string, u32
 Raw = Callable[..., RawClient]
 
 YES: dict[str, Any] = {
-    "ConnectionRequested": pb.OpenAnswer(forward=pb.ForwardEndpoint()),
-    "UnixConnectionRequested": pb.OpenAnswer(forward=pb.ForwardEndpoint()),
     "TunRequested": pb.OpenAnswer(forward=pb.ForwardEndpoint()),
     "TapRequested": pb.OpenAnswer(forward=pb.ForwardEndpoint()),
     "ServerRequested": pb.ListenAnswer(listen=pb.ListenEndpoint()),
@@ -40,8 +38,6 @@ def check_logged(daemon: Daemon, handler: str) -> None:
 
 
 OPENS = {
-    "direct-tcpip": ("ConnectionRequested", string("127.0.0.1") + u32(22) + string("127.0.0.1") + u32(1)),
-    "direct-streamlocal@openssh.com": ("UnixConnectionRequested", string("/run/x.sock") + string("") + u32(0)),
     "tun@openssh.com": ("TunRequested", u32(1) + u32(0x7FFFFFFF)),
 }
 
@@ -84,9 +80,6 @@ def test_listening(eager: Policy, daemon: Daemon, raw: Raw, name: str) -> None:
     client.open()
 
 
-def test_openssh_local_forward_is_told(eager: Policy, ssh: OpenSsh) -> None:
-    result = ssh.run(None, options=("-W", "127.0.0.1:22"))
-    assert result.status != 0 and "prohibited" in result.err, result
 
 
 def test_openssh_remote_forward_is_told(eager: Policy, ssh: OpenSsh) -> None:

@@ -36,6 +36,8 @@ static const struct {
     [RPC_VALIDATE_HOST_BASED_USER] = {"ValidateHostBasedUser", ANSWER(auth)},
     [RPC_VALIDATE_GSS_PRINCIPAL] = {"ValidateGssPrincipal", ANSWER(auth)},
     [RPC_SESSION_REQUESTED] = {"SessionRequested", ANSWER(session)},
+    [RPC_CONNECTION_REQUESTED] = {"ConnectionRequested", ANSWER(open)},
+    [RPC_UNIX_CONNECTION_REQUESTED] = {"UnixConnectionRequested", ANSWER(open)},
     [RPC_PTY_REQUESTED] = {"PtyRequested", ANSWER(grant)},
     [RPC_ENV_REQUESTED] = {"EnvRequested", ANSWER(grant)},
     [RPC_X11_REQUESTED] = {"X11Requested", ANSWER(grant)},
