@@ -29,9 +29,12 @@ class Daemon:
                 response_deserializer=message_class(method.output_type).FromString,
             )
 
-    async def ask(self, rpc, **fields):
+    async def ask(self, rpc, state=None, **fields):
         request_class = message_class(SERVICE.methods_by_name[rpc].input_type)
-        return await self._calls[rpc](request_class(context=CONTEXT, **fields), timeout=5)
+        request = request_class(context=CONTEXT, **fields)
+        if state is not None:
+            request.context.state = state
+        return await self._calls[rpc](request, timeout=5)
 
     async def status(self, rpc, **fields):
         """The code and the words of a failing question."""

@@ -112,6 +112,53 @@ def test_recorder_has_no_commands(tmp_path):
     assert play(policy, **command(b"rm -rf /")) == (b"rm: not found\n", b"", 127)
 
 
+# ---- a password and a code
+
+SECRET = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"  # RFC 6238 appendix B
+
+
+def test_codes_are_those_of_rfc_6238():
+    code_at = example("one_time_code").code_at
+    for seconds, code in ((59, "287082"), (1111111109, "081804"), (20000000000, "353130")):
+        assert code_at(SECRET, seconds // 30) == code
+
+
+def dialogue(policy, password, code):
+    """How one login ends, the state carried as a daemon does."""
+    state = b""
+
+    async def scenario(daemon):
+        nonlocal state
+        for rpc, fields in (
+            ("GetKbdintChallenge", {}),
+            ("ValidateKbdintResponse", {"responses": [password]}),
+            ("ValidateKbdintResponse", {"responses": [code]}),
+        ):
+            answer = await daemon.ask(rpc, state=state, **fields)
+            state = answer.common.state if answer.common.HasField("state") else state
+            outcomes.append(answer.WhichOneof("outcome"))
+
+    outcomes = []
+    run(policy, scenario)
+    return outcomes
+
+
+def test_one_time_code():
+    now = [59]
+    policy = example("one_time_code").OneTimeCode({"alice": ("wonderland", SECRET)}, lambda: now[0])
+    assert ask(policy, "KbdintAuthSupported").support == parley.login_pb2.SUPPORT_YES
+    for password, code, end in (
+        ("looking glass", "287082", "deny"),
+        ("wonderland", "287083", "deny"),
+        ("wonderland", "287082", "allow"),
+        ("wonderland", "287082", "deny"),  # each code once
+        ("", "", "deny"),
+    ):
+        assert dialogue(policy, password, code) == ["challenge", "challenge", end]
+    now[0] = 1111111109
+    assert dialogue(policy, "wonderland", "081804")[-1] == "allow"
+
+
 # ---- the demo
 
 

@@ -5,11 +5,13 @@ Needs PARLEYD (the daemon's path; `./dev test` sets it) and asyncssh; skipped wi
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,43 @@ def connect(port, user, **options):
     return asyncssh.connect(
         "127.0.0.1", port, username=user, known_hosts=None, config=None, agent_path=None, **options
     )
+
+
+def code_now(secret):
+    spec = importlib.util.spec_from_file_location("code", PACKAGE / "examples" / "one_time_code.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.code_at(secret, int(time.time()) // module.STEP_S)
+
+
+class Person(asyncssh.SSHClient):
+    """Answers the prompts of a keyboard-interactive dialogue."""
+
+    def __init__(self, password, secret):
+        self.password, self.secret = password, secret
+
+    def kbdint_auth_requested(self):
+        return ""
+
+    def kbdint_challenge_received(self, name, instructions, lang, prompts):
+        answers = {"Password: ": lambda: self.password, "Code: ": lambda: code_now(self.secret)}
+        return [answers[text]() for text, _ in prompts]
+
+
+def test_one_time_code(tmp_path):
+    secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
+
+    async def play():
+        async with daemon(tmp_path, "one_time_code.py", f"alice:wonderland:{secret}") as port:
+            with pytest.raises(asyncssh.PermissionDenied):
+                person = Person("looking glass", secret)
+                await connect(port, "alice", client_keys=None, client_factory=lambda: person)
+            person = Person("wonderland", secret)
+            options = {"client_keys": None, "client_factory": lambda: person}
+            async with connect(port, "alice", **options) as client:
+                assert (await client.run()).stdout == "Welcome alice.\r\n"
+
+    asyncio.run(play())
 
 
 def test_readme(tmp_path):
