@@ -40,6 +40,7 @@ static void close_socket(struct transport *t)
     uint8_t discarded[4096];
     int turns = 16;
 
+    handshakes_leave(t);
     if (t->fd < 0)
         return;
     event_del(t->readable);

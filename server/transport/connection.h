@@ -1,15 +1,22 @@
+/* clang-format off: a table */
 /*
  * SPDX-License-Identifier: Apache-2.0
  *
  * One connection's transport, as the files of this room see it.
  *
  *   connection.c   life: accept, the end
- *   input.c        reading                       flush.c   writing, and who is told that there is
- * room again version.c      the client's version line receive.c      bytes to packets filter.c
- * which message may arrive when deliver.c      packets to libssh or the owner send.c messages to
- * packets           seal.c    packets without libssh's copies rekey.c        when keys are
- * exchanged again
+ *   input.c        reading
+ *   flush.c        writing, and who is told that there is room again
+ *   version.c      the client's version line
+ *   receive.c      bytes to packets
+ *   filter.c       which message may arrive when
+ *   deliver.c      packets to libssh or the owner
+ *   handshakes.c   whose turn it is to exchange keys
+ *   send.c         messages to packets
+ *   seal.c         packets without libssh's copies
+ *   rekey.c        when keys are exchanged again
  */
+/* clang-format on */
 #ifndef PARLEY_TRANSPORT_CONNECTION_H
 #define PARLEY_TRANSPORT_CONNECTION_H
 
@@ -48,8 +55,10 @@ struct transport {
     struct evbuffer *out;
     enum transport_phase phase;
 
-    struct buf rest;      /* received, but not a whole packet yet */
-    struct buf parked;    /* a message that waits for transport_resume() */
+    struct buf rest;   /* received, but not a whole packet yet */
+    struct buf parked; /* a message that waits for transport_resume(), or in_line */
+    bool in_line;      /* for its handshake */
+    TAILQ_ENTRY(transport) line;
     size_t wanted;        /* `rest` is of no use before it is so long */
     uint32_t packet_len;  /* packet_length of the packet at the start of `rest`, if have_len */
     bool have_len;        /* its length field (and first block, if encrypted so) is decrypted */
@@ -99,6 +108,13 @@ char *clean_text(struct bytes text, size_t max);
 
 void input_on_readable(evutil_socket_t fd, short what, void *transport);
 void connection_watch_input(struct transport *t); /* reads, or not, as the state says */
+void input_go_on(struct transport *t);            /* with what was parked, then with the rest */
+
+/* ---- handshakes.c */
+
+/* False: there was one in this turn already; input_go_on() comes in another. */
+bool handshakes_may_begin(struct transport *t);
+void handshakes_leave(struct transport *t); /* the connection ends, in line or not */
 
 /* ---- flush.c */
 

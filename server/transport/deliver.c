@@ -245,13 +245,28 @@ static bool deliver_owner(struct transport *t, uint8_t *payload, size_t len)
     return connection_is_open(t);
 }
 
+/* What a method of key exchange computes with (RFC 4250 section 4.1.2): costly to answer. */
+static bool is_of_exchange(uint8_t type)
+{
+    return type >= SSH2_MSG_KEXDH_INIT && type < SSH2_MSG_USERAUTH_REQUEST;
+}
+
+static void park(struct transport *t, const struct packet *packet)
+{
+    buf_put(&t->parked, bytes_of(packet->payload, packet->len));
+}
+
 bool deliver_parked(struct transport *t)
 {
     struct buf parked = t->parked;
+    struct packet packet = {parked.data, parked.len};
     bool ok;
 
     t->parked = (struct buf){0};
-    ok = deliver_owner(t, parked.data, parked.len);
+    if (is_of_exchange(packet.payload[0]))
+        ok = deliver_kex(t, &packet);
+    else
+        ok = deliver_owner(t, packet.payload, packet.len);
     buf_clear_secret(&parked);
     return ok;
 }
@@ -314,11 +329,14 @@ bool deliver_packet(struct transport *t, const struct packet *packet)
     case FILTER_REFUSE:
         return refuse(t, type);
     case FILTER_LIBSSH:
-        return deliver_kex(t, packet);
+        if (!is_of_exchange(type) || handshakes_may_begin(t))
+            return deliver_kex(t, packet);
+        park(t, packet);
+        return false;
     case FILTER_OWNER:
         if (t->paused == 0)
             return deliver_owner(t, packet->payload, packet->len);
-        buf_put(&t->parked, bytes_of(packet->payload, packet->len));
+        park(t, packet);
         explicit_bzero(packet->payload, packet->len);
         return false;
     case FILTER_DISCONNECT:

@@ -134,13 +134,10 @@ void transport_pause(struct transport *t)
     t->paused++;
 }
 
-static void on_resumed(void *arg)
+void input_go_on(struct transport *t)
 {
-    struct transport *t = arg;
     bool delivered;
 
-    if (!connection_is_open(t) || t->paused > 0 || t->parked.len == 0)
-        return;
     t->corked = true;
     delivered = deliver_parked(t);
     t->corked = false;
@@ -148,6 +145,14 @@ static void on_resumed(void *arg)
         take_input(t, false);
     else if (connection_is_open(t))
         connection_end_of_turn(t);
+}
+
+static void on_resumed(void *arg)
+{
+    struct transport *t = arg;
+
+    if (connection_is_open(t) && t->paused == 0 && t->parked.len > 0 && !t->in_line)
+        input_go_on(t);
 }
 
 void transport_resume(struct transport *t)

@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 
+#include <event2/event.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -157,6 +158,7 @@ struct transport_server *transport_server_new(struct loop *loop,
     *error = NULL;
     server->loop = loop;
     server->references = 1;
+    TAILQ_INIT(&server->handshakes);
     server->rekey_bytes = settings->rekey_bytes ? settings->rekey_bytes : (uint64_t)1 << 30;
     seconds = seconds == 0 ? 3600 : seconds;
     server->rekey_seconds = seconds < REKEY_SECONDS_MAX ? seconds : REKEY_SECONDS_MAX;
@@ -174,6 +176,8 @@ void transport_server_release(struct transport_server *server)
         host_key_clear(&server->host_keys[i]);
     if (server->bind != NULL)
         ssh_bind_free(server->bind);
+    if (server->handshake_turn != NULL)
+        event_free(server->handshake_turn);
     free(server);
 }
 

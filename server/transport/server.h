@@ -9,6 +9,8 @@
 #include "transport/libssh.h"
 #include "transport/transport.h"
 
+#include <sys/queue.h>
+
 #define PACKET_MAX  (256 * 1024) /* packet_length; as OpenSSH and libssh */
 #define PACKET_EDGE 128          /* more than length field and any MAC */
 #define READ_MAX    (128 * 1024) /* of one connection in one turn of the loop */
@@ -31,6 +33,10 @@ struct transport_server {
     size_t host_key_count;
     uint64_t rekey_bytes;
     uint32_t rekey_seconds, rekey_answer_ms;
+    /* handshakes.c: one of them in a turn of the loop */
+    TAILQ_HEAD(, transport) handshakes; /* in line; each has parked its message */
+    struct event *handshake_turn;       /* timer; NULL before the first */
+    bool handshake_spent;               /* in this turn there was one */
     /* Padding is taken from here, so that not every packet costs a call of the random generator. */
     uint8_t random[2048];
     size_t random_left;
