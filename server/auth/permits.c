@@ -22,7 +22,9 @@ static bool split_permit(struct bytes value, struct bytes *host, struct bytes *p
 {
     size_t end, skip = 0;
 
-    if (value.len > 0 && value.data[0] == '[') {
+    if (value.len == 0)
+        return false;
+    if (value.data[0] == '[') {
         const uint8_t *bracket = memchr(value.data, ']', value.len);
 
         if (bracket == NULL)

@@ -223,9 +223,9 @@ bool buf_put_base64(struct buf *buf, struct bytes text)
     size_t quanta = text.len / 4, pad = 0;
     uint8_t *out;
 
-    if (text.len % 4 != 0)
-        return false;
-    if (quanta > 0 && text.data[text.len - 1] == '=')
+    if (quanta == 0 || text.len % 4 != 0)
+        return text.len == 0;
+    if (text.data[text.len - 1] == '=')
         pad = text.data[text.len - 2] == '=' ? 2 : 1;
     buf_room(buf, quanta * 3);
     out = buf->data + buf->len;
