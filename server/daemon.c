@@ -51,6 +51,8 @@ struct daemon {
     struct loop *loop;
     struct control *control;
     struct helpers *helpers;
+    struct gss_settings gss;
+    char hostname[256];
     struct listener_ports ports;
     struct admission *admission;
     struct siphash_key delay_key; /* what the time of a failed login depends on */
@@ -207,6 +209,31 @@ static void make_admission(struct daemon *daemon)
     };
 
     daemon->admission = admission_new(&settings);
+}
+
+/* The keytab's key is the one for our own name, unless the operator says more. It is tried at once:
+ * nobody wants to hear from the first user that it is not there. */
+static bool make_gss(struct daemon *daemon)
+{
+    const struct config *config = daemon->config;
+    struct gss_exchange *exchange;
+    bool ok;
+
+    if (!config->auth.gssapi)
+        return true;
+    gethostname(daemon->hostname, sizeof(daemon->hostname) - 1);
+    daemon->gss.keytab = config->auth.gssapi_keytab;
+    if (!config->auth.gssapi_any_host)
+        daemon->gss.hostname =
+            config->auth.gssapi_hostname ? config->auth.gssapi_hostname : daemon->hostname;
+    exchange = gss_exchange_new();
+    ok = gss_exchange_acquire(exchange, &daemon->gss) ||
+         fail(daemon, xasprintf("%s: %s", config_where(config, &config->auth.gssapi),
+                                gss_exchange_error(exchange)));
+    gss_exchange_free(&exchange);
+    for (size_t i = 0; i < daemon->worker_count; i++)
+        daemon->workers[i].gss = &daemon->gss;
+    return ok;
 }
 
 /* ---- shutdown */
@@ -395,7 +422,7 @@ static bool daemon_init(struct daemon *daemon, const struct config *config, size
     if (!transport_global_init())
         return fail(daemon, xstrdup("libssh could not start"));
     daemon->helpers = helpers_new(HELPER_THREADS, HELPER_MAX_WAITING);
-    return make_workers(daemon, workers) && make_control(daemon);
+    return make_workers(daemon, workers) && make_gss(daemon) && make_control(daemon);
 }
 
 /* control goes before the loops: until then it may hand letters over to them. No connection is left

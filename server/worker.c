@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define SHUTDOWN_REASON "the server is shutting down"
 
@@ -203,21 +202,6 @@ static struct conn_settings conn_settings_of(const struct config *config)
     return settings;
 }
 
-/* The keytab's host key is the one for our own name, unless the operator says more. */
-static void note_gss(struct worker *worker, struct conn_settings *settings)
-{
-    const struct config *config = worker->config;
-
-    if (!config->auth.gssapi)
-        return;
-    gethostname(worker->hostname, sizeof(worker->hostname) - 1);
-    worker->gss.keytab = config->auth.gssapi_keytab;
-    if (!config->auth.gssapi_any_host)
-        worker->gss.hostname =
-            config->auth.gssapi_hostname ? config->auth.gssapi_hostname : worker->hostname;
-    settings->gss = &worker->gss;
-}
-
 bool worker_start(struct worker *worker, struct control *control, struct helpers *helpers,
                   struct listener_ports *ports, char **error)
 {
@@ -227,7 +211,7 @@ bool worker_start(struct worker *worker, struct control *control, struct helpers
 
     settings.helpers = helpers;
     settings.hostbased_trust_claimed_host = worker->config->auth.hostbased_trust_claimed_host;
-    note_gss(worker, &settings);
+    settings.gss = worker->gss;
     settings.delay_key = worker->delay_key;
     worker->conns =
         conns_new(worker->loop, control, worker->server, &settings, &conns_events, worker);

@@ -25,11 +25,10 @@ struct worker {
     size_t listener_count;
 
     struct event *drain_check;
-    struct gss_settings gss; /* what conns borrow */
-    char hostname[256];
-    void *owner;           /* the caller's, for drained.deliver() */
-    struct letter drain;   /* to us: accept no more, disconnect everyone */
-    struct letter drained; /* to the main loop: nobody is left */
+    const struct gss_settings *gss; /* the daemon's; NULL: GSSAPI is off */
+    void *owner;                    /* the caller's, for drained.deliver() */
+    struct letter drain;            /* to us: accept no more, disconnect everyone */
+    struct letter drained;          /* to the main loop: nobody is left */
     struct loop *main_loop;
 
     pthread_t thread;

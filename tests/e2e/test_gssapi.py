@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Callable, Iterator
 
@@ -14,6 +15,7 @@ from harness.contract import pb
 from harness.daemon import Daemon, run_once
 from harness.gss import DELEGATE, INTEGRITY, KERBEROS, MUTUAL, Initiator
 from harness.kdc import REALM, Kdc
+from harness.keys import Key
 from harness.policy import Policy
 from harness.rawclient import RawClient
 from harness.wire import Reader, string, u32
@@ -151,13 +153,26 @@ def test_a_keytab_that_is_not_there_is_an_error_at_start(kdc: Kdc, work: Path) -
     assert "--gssapi-keytab" in done.stderr and "No such file" in done.stderr
 
 
-def test_a_keytab_without_our_key_offers_no_exchange(
-    policy: Policy, kdc: Kdc, start_daemon: Callable[..., Daemon], connect_ssh: Callable[[Daemon], OpenSsh]
+def test_a_keytab_without_our_key_is_an_error_at_start(kdc: Kdc, host_key: Key) -> None:
+    flags = ["--policy", "unix:/none", "--host-key", str(host_key.path), *flags_of(kdc, "third.test")]
+    done = run_once(*flags, "--check", env=kdc.env)
+    assert done.returncode == 1, done.stderr
+    assert "--gssapi: keytab" in done.stderr and "host/third.test" in done.stderr
+
+
+def test_a_keytab_that_goes_away_offers_no_exchange(
+    policy: Policy, kdc: Kdc, work: Path, start_daemon: Callable[..., Daemon], connect_ssh: Callable[[Daemon], OpenSsh]
 ) -> None:
     policy.on.BeginAuth = begin(GSSAPI)
-    daemon = start_daemon(*flags_of(kdc, "third.test"), env=kdc.env)
+    serve(policy, say(b"hello\n"))
+    keytab = Path(shutil.copy(kdc.keytab, work / "keytab"))
+    daemon = start_daemon(*flags_of(kdc), "--gssapi-keytab", str(keytab), env=kdc.env)
+    assert login(connect_ssh(daemon), kdc).status == 0
+    keytab.unlink()
     assert login(connect_ssh(daemon), kdc).status == 255
     assert daemon.wait_event("gssapi_failed")["why"] == "no key to accept with"
+    shutil.copy(kdc.keytab, keytab)  # it is read anew for each login
+    assert login(connect_ssh(daemon), kdc).status == 0
 
 
 # ---- a client that lies
