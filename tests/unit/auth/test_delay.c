@@ -73,6 +73,32 @@ static void requests_wait_for_it(void **state)
     expect_success(l); /* at once */
 }
 
+/* A person's typing is no time of ours: each response begins anew. */
+static void responses_take_their_own_time(void **state)
+{
+    struct login *l = *state;
+    uint64_t began = clock_us();
+
+    send_kbdint(l, "alice");
+    fake_begin(l->control, (Policy__AuthMethod[]){FAKE_KBDINT, 0});
+    fake_challenge(l->control, RPC_GET_KBDINT_CHALLENGE, 1);
+    expect_challenge(l, 1); /* at once */
+    while (clock_us() - began < 20000)
+        event_base_loop(loop_events(l->loop), EVLOOP_NONBLOCK);
+    for (int i = 0; i < 2; i++) {
+        began = clock_us();
+        send_responses(l, i == 0 ? 1 : 2, "guess");
+        if (i == 0)
+            fake_deny(l->control, RPC_VALIDATE_KBDINT_RESPONSE, "");
+        assert_int_equal(fake_sent_waiting(l->transport), 0);
+        assert_true(wait_reply(l, began) >= 5);
+        expect_failure(l, "keyboard-interactive", false);
+        send_kbdint(l, "alice");
+        fake_challenge(l->control, RPC_GET_KBDINT_CHALLENGE, 1);
+        expect_challenge(l, 1);
+    }
+}
+
 static void none_and_success_take_none(void **state)
 {
     struct login *l = *state;
@@ -123,11 +149,9 @@ static void the_end_stops_it(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        delayed_test(a_failure_takes_its_time),
-        delayed_test(what_took_longer_is_stretched),
-        delayed_test(requests_wait_for_it),
-        delayed_test(none_and_success_take_none),
-        delayed_test(the_last_failure_takes_its_time_too),
+        delayed_test(a_failure_takes_its_time),   delayed_test(what_took_longer_is_stretched),
+        delayed_test(requests_wait_for_it),       delayed_test(responses_take_their_own_time),
+        delayed_test(none_and_success_take_none), delayed_test(the_last_failure_takes_its_time_too),
         delayed_test(the_end_stops_it),
     };
 
