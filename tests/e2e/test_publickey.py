@@ -7,7 +7,7 @@ from typing import Callable
 
 import pytest
 
-from harness.answers import PASSWORD, PUBLICKEY, begin, key_house, key_no, key_ok, partial, password_ok, say
+from harness.answers import PASSWORD, PUBLICKEY, begin, key_house, key_ok, partial, password_ok, say
 from harness.clients import OpenSsh
 from harness.contract import pb
 from harness.daemon import Daemon
@@ -70,34 +70,6 @@ def test_wrong_key_is_refused(policy: Policy, daemon: Daemon, ssh: OpenSsh, user
     assert not daemon.events("login")
 
 
-def test_a_probe_logs_nobody_in(policy: Policy, daemon: Daemon, raw: Raw) -> None:
-    key = UserKey()
-    key_house(policy, key.blob)
-    client = raw()
-    client.service()
-    ok = client.probe("alice", key)
-    assert (ok.type, ok.string(), ok.string()) == (60, b"ssh-ed25519", key.blob)
-    assert policy.wait_for("ValidatePublicKey").use.phase == pb.KEY_PHASE_PROBE
-    client.send(client.open_message())
-    assert client.expect_end()
-    assert not daemon.events("login")
-    assert not {"AuthCompleted", "SessionRequested"} & set(policy.names())
-
-
-def test_the_proof_is_asked_about_again(policy: Policy, raw: Raw) -> None:
-    """A key revoked between PK_OK and the signature is refused."""
-    key = UserKey()
-    key_house(policy, key.blob)
-    client = raw()
-    client.service()
-    assert client.probe("alice", key).type == 60
-    policy.on.ValidatePublicKey = key_no()
-    assert client.try_key("alice", key).type == 51
-    first, second = policy.requests("ValidatePublicKey")
-    assert (first.use.phase, second.use.phase) == (pb.KEY_PHASE_PROBE, pb.KEY_PHASE_PROVEN)
-    assert first.context.question_id != second.context.question_id
-
-
 def test_an_answer_to_a_probe_leaves_nothing_behind(policy: Policy, raw: Raw) -> None:
     """Neither restrictions nor state nor a factor."""
     probed, used = UserKey(), UserKey()
@@ -121,19 +93,6 @@ def test_an_answer_to_a_probe_leaves_nothing_behind(policy: Policy, raw: Raw) ->
     assert [factor.key.blob for factor in completed.context.passed] == [used.blob]
     client.execute("date")
     assert policy.wait_stream().session.exec.command == b"date"
-
-
-def test_identity_is_the_key_that_signed(policy: Policy, raw: Raw) -> None:
-    """Probed B last, signed with A: the policy hears about A."""
-    first, last = UserKey(), UserKey()
-    policy.on.BeginAuth = begin(PUBLICKEY)
-    policy.on.ValidatePublicKey = key_ok()
-    client = raw()
-    client.service()
-    client.probe("alice", first)
-    client.probe("alice", last)
-    assert client.try_key("alice", first).type == 52
-    assert [factor.key.blob for factor in policy.wait_for("AuthCompleted").context.passed] == [first.blob]
 
 
 # ---- signatures that prove nothing
@@ -232,20 +191,3 @@ def test_key_then_password(policy: Policy, ssh: OpenSsh, user_key: Key) -> None:
     assert [factor.method for factor in asked.passed] == [PUBLICKEY]
     completed = policy.wait_for("AuthCompleted").context
     assert [factor.method for factor in completed.passed] == [PUBLICKEY, PASSWORD]
-
-
-def test_restrictions_of_the_first_factor_hold_after_the_second(policy: Policy, raw: Raw) -> None:
-    key = UserKey()
-    policy.on.BeginAuth = begin(PUBLICKEY, PASSWORD)
-    policy.on.ValidatePublicKey = pb.AuthAnswer(partial=partial(PASSWORD, restrictions=pb.Restrictions(force_command=b"only this")))
-    policy.on.ValidatePassword = password_ok()
-    policy.on.SessionRequested = pb.SessionAnswer(stream=pb.StreamEndpoint())
-    policy.on.Channel = say(b"")
-    client = raw()
-    client.service()
-    assert client.try_key("alice", key).type == 51
-    assert client.try_password("alice", "x").type == 52
-    client.execute("anything")
-    asked = policy.wait_for("ExecRequested")
-    assert (asked.command, asked.original_command) == (b"only this", b"anything")
-    assert policy.wait_stream().session.exec.command == b"only this"
