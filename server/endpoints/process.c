@@ -18,6 +18,10 @@
 
 #define FAILURE_MAX_BYTES 2048
 
+/* Between the end of a program's output and EOF for the client: by then most have ended, and their
+ * status goes first. */
+static const struct timeval eof_delay = {.tv_usec = 200 * 1000};
+
 struct process {
     struct endpoint base;
     const struct endpoint_events *events;
@@ -31,6 +35,8 @@ struct process {
     bool out_open, err_open; /* something may come from it still */
     int status_fd;           /* -1 once it is known whether the program runs */
     struct event *status;
+    bool client_eof;
+    struct event *eof_timer;
     uint32_t break_id;
     bool break_handled;
 };
@@ -107,9 +113,21 @@ static void on_read_ended(void *owner, struct fdio_reader *reader, int error)
         process->err_open = false;
     if (!is_out || !process->has_terminal) /* a master that is closed hangs up */
         close_fd(is_out ? &process->out_fd : &process->err_fd);
-    if (!process->out_open && !process->err_open)
-        process->events->eof(process->owner);
+    if (!process->out_open && !process->err_open && !child_has_ended(process->child))
+        event_add(process->eof_timer, &eof_delay);
     end_if_over(process);
+}
+
+/* The program goes on without output. A client that has sent its own EOF closes the channel on
+ * ours, and would never learn how the program ended: that one waits for its end. */
+static void on_eof_timer(evutil_socket_t fd, short what, void *arg)
+{
+    struct process *process = arg;
+
+    (void)fd;
+    (void)what;
+    if (!process->client_eof)
+        process->events->eof(process->owner);
 }
 
 /* The writer stays: it swallows what still comes. */
@@ -170,6 +188,7 @@ static void process_eof(struct endpoint *endpoint)
 {
     struct process *process = self(endpoint);
 
+    process->client_eof = true;
     if (process->has_terminal)
         return;
     fdio_writer_clear(&process->in);
@@ -233,6 +252,7 @@ static void process_stop(struct endpoint *endpoint, const char *error)
     fdio_writer_clear(&process->in);
     if (process->status != NULL)
         event_free(process->status);
+    event_free(process->eof_timer);
     child_let_go(&process->child, is_done, foreground);
     close_fd(&process->in_fd);
     close_fd(&process->out_fd);
@@ -308,6 +328,7 @@ static struct process *process_new(const struct endpoint_start *start, const int
     process->status =
         event_new(loop_events(loop), spawned->status, EV_READ | EV_PERSIST, on_status, process);
     event_add(process->status, NULL);
+    process->eof_timer = event_new(loop_events(loop), -1, 0, on_eof_timer, process);
     process->child = child_watch(loop, spawned->pid, spawned->pidfd, on_exit_of_child, process);
     fdio_writer_init(&process->in, &side, process->has_terminal ? ours[1] : ours[0]);
     fdio_reader_init(&process->out, &side, ours[1], 0);

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from typing import Any, Awaitable, Callable
 
 from .contract import pb
@@ -83,12 +85,25 @@ def stream(target: str = "") -> Any:
     return pb.SessionAnswer(stream=pb.StreamEndpoint(target=target))
 
 
-def process(*argv: str | bytes, user: str = "root", directory: bytes = b"/", **fields: Any) -> Any:
-    """A program on the daemon's machine; as root unless the test says otherwise, who the tests run as in containers."""
-    words = [word.encode() if isinstance(word, str) else word for word in argv]
-    variables = [pb.EnvVar(name=name.encode(), value=value.encode()) for name, value in fields.pop("env", {}).items()]
-    endpoint = pb.ProcessEndpoint(argv=words, environment=variables, user=user, directory=directory, **fields)
+def me() -> str:
+    """Who the tests, and so the daemon, run as: named, since the daemon runs nothing as root by default."""
+    return pwd.getpwuid(os.geteuid()).pw_name
+
+
+def process(*argv: str | bytes, user: str | None = None, directory: bytes = b"/", env: dict | None = None, **fields: Any) -> Any:
+    """A program on the daemon's machine, with this environment and no other."""
+    endpoint = pb.ProcessEndpoint(
+        argv=[_bytes(word) for word in argv],
+        environment=[pb.EnvVar(name=_bytes(name), value=_bytes(value)) for name, value in (env or {}).items()],
+        user=me() if user is None else user,
+        directory=directory,
+        **fields,
+    )
     return pb.SessionAnswer(process=endpoint)
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
 
 
 def refuse(reason: str = "", code: int = 0) -> Any:
@@ -141,6 +156,23 @@ def kbdint_house(policy: Policy, code: str = "271828", user: str = "alice") -> P
 
     policy.on.ValidateKbdintResponse = check
     serve(policy, say(b""))
+    return policy
+
+
+PATH = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"}
+SFTP_SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/lib/ssh/sftp-server", "/usr/libexec/openssh/sftp-server")
+
+
+def process_house(policy: Policy, **fields: Any) -> Policy:
+    """Anybody logs in; commands, shells and sftp run on the daemon's machine, as with any SSH server."""
+    fields = {"env": PATH, **fields}
+    policy.on.BeginAuth = not_required()
+    policy.on.SessionRequested = accept()
+    policy.on.ShellRequested = process("/bin/bash", "--noprofile", "--norc", **fields)
+    policy.on.ExecRequested = lambda request, _: process("/bin/sh", "-c", request.command, **fields)
+    policy.on.SubsystemRequested = lambda request, _: (
+        process(next(filter(os.path.exists, SFTP_SERVERS)), **fields) if request.name == b"sftp" else refuse("no such subsystem")
+    )
     return policy
 
 
