@@ -45,6 +45,8 @@ static size_t on_data(void *owner, struct bytes data, uint32_t extended_type)
 
     if (channel->state != CHANNEL_OPEN || channel->to_client != FLOW_DATA)
         return data.len; /* nobody is there to read it */
+    if (channel->output_unwanted && extended_type == 0)
+        return data.len;
     while (done < data.len && channel->peer_window > 0 && transport_room(transport) > 0) {
         size_t len = smaller(data.len - done, channel->peer_packet_max);
 

@@ -103,7 +103,8 @@ struct channel {
     enum flow to_client;
     uint32_t peer_window;
     uint32_t peer_packet_max;
-    bool starved; /* the endpoint waits for ops->resume() */
+    bool starved;         /* the endpoint waits for ops->resume() */
+    bool output_unwanted; /* eow@openssh.com: data is dropped, stderr is not */
     uint64_t bytes_out;
 
     struct endpoint *endpoint; /* NULL until a program was accepted */

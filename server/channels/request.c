@@ -4,7 +4,7 @@
 
 #include "base/log.h"
 
-static void ignored(struct channel *channel, struct reader *r);
+static void end_of_write(struct channel *channel, struct reader *r);
 
 const struct request_type session_requests[] = {
     {"pty-req", session_pty_req},
@@ -15,7 +15,7 @@ const struct request_type session_requests[] = {
     {"window-change", session_window_change},
     {"signal", session_signal},
     {"break", session_break},
-    {"eow@openssh.com", ignored},
+    {"eow@openssh.com", end_of_write},
     {"x11-req", session_x11_req},
     {"auth-agent-req@openssh.com", session_agent_req},
     {0},
@@ -29,10 +29,21 @@ static const struct request_type *find_type(const struct channel_kind *kind, str
     return NULL;
 }
 
-static void ignored(struct channel *channel, struct reader *r)
+/* OpenSSH PROTOCOL section 2.1: the client has nowhere to put the program's output, and says so
+ * before it has stopped sending. */
+static void end_of_write(struct channel *channel, struct reader *r)
 {
-    (void)r;
-    request_done(channel, true);
+    if (!reader_end(r)) {
+        request_malformed(channel);
+        return;
+    }
+    if (channel->endpoint != NULL && !channel->output_unwanted) {
+        channel->output_unwanted = true;
+        channel->endpoint->ops->unwanted(channel->endpoint);
+        if (channel->starved)
+            channel_resume(channel); /* what waited for the client's window has no use for it */
+    }
+    request_done(channel, channel->endpoint != NULL);
 }
 
 static void send_reply(struct channel *channel, bool success)

@@ -42,7 +42,9 @@ struct endpoint_ops {
     const char *name;
     size_t (*write)(struct endpoint *endpoint, struct bytes data, uint32_t extended_type);
     void (*eof)(struct endpoint *endpoint); /* the client's; after the last write */
-    /* These three: sessions only. */
+    /* These four: sessions only. */
+    void (*unwanted)(
+        struct endpoint *endpoint); /* nobody reads its output (save stderr) any more */
     void (*window_change)(struct endpoint *endpoint, const Policy__WindowSize *size);
     void (*signal)(struct endpoint *endpoint, const char *name);
     /* Answered by break_answer() if want_reply. */

@@ -102,6 +102,12 @@ static void policy_signal(struct endpoint *endpoint, const char *name)
         send_event(policy, POLICY__CHANNEL_EVENT__EVENT_SIGNAL, &signal.base);
 }
 
+/* What a program would find out by writing: what it goes on sending is lost. */
+static void policy_unwanted(struct endpoint *endpoint)
+{
+    policy_signal(endpoint, "PIPE");
+}
+
 static void policy_break(struct endpoint *endpoint, uint32_t id, uint32_t length_ms,
                          bool want_reply)
 {
@@ -287,6 +293,7 @@ static const struct endpoint_ops policy_ops = {
     .eof = policy_eof,
     .window_change = policy_window_change,
     .signal = policy_signal,
+    .unwanted = policy_unwanted,
     .break_request = policy_break,
     .resume = policy_resume,
     .stop = policy_stop,

@@ -201,6 +201,30 @@ static void process_window_change(struct endpoint *endpoint, const Policy__Windo
         pty_resize(self(endpoint)->out_fd, size);
 }
 
+static void on_unwanted(void *arg)
+{
+    struct process *process = arg;
+
+    if (process->asker == NULL)
+        return;
+    if (!process->err_open)
+        process->events->eof(process->owner);
+    end_if_over(process);
+}
+
+/* A pipe that nobody reads ends its writer; a terminal must be read all the same. */
+static void process_unwanted(struct endpoint *endpoint)
+{
+    struct process *process = self(endpoint);
+
+    if (process->has_terminal || !process->out_open)
+        return;
+    fdio_reader_clear(&process->out);
+    close_fd(&process->out_fd);
+    process->out_open = false;
+    loop_defer(asker_loop(process->asker), on_unwanted, process);
+}
+
 static void process_signal(struct endpoint *endpoint, const char *name)
 {
     int number = signal_by_name(name);
@@ -268,6 +292,7 @@ static const struct endpoint_ops process_ops = {
     .eof = process_eof,
     .window_change = process_window_change,
     .signal = process_signal,
+    .unwanted = process_unwanted,
     .break_request = process_break,
     .resume = process_resume,
     .stop = process_stop,

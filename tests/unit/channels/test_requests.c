@@ -125,13 +125,13 @@ static void malformed_requests_are_faults(void **state)
     expect_fault(c);
 }
 
-static void requests_without_a_handler_yet_fail(void **state)
+static void an_end_of_write_needs_a_program(void **state)
 {
     struct client *c = *state;
 
     open_session(c, PEER, 0);
-    send_channel_request(c, 0, "eow@openssh.com", true, "");
-    expect_sent(c, SUCCESS, "u", PEER);
+    send_channel_request(c, 0, "eow@openssh.com", true, ""); /* there is no program */
+    expect_sent(c, FAILURE, "u", PEER);
     assert_int_equal(fake_pending(c->control), 0);
 }
 
@@ -283,7 +283,7 @@ int main(void)
         client_test(a_full_lane_pauses_the_peer),
         client_test(closing_a_full_lane_lets_the_peer_go_on),
         client_test(malformed_requests_are_faults),
-        client_test(requests_without_a_handler_yet_fail),
+        client_test(an_end_of_write_needs_a_program),
         client_test(a_second_program_is_refused),
         client_test(commands_arrive_exactly),
         client_test(a_program_needs_an_endpoint),

@@ -47,6 +47,56 @@ static void data_keeps_within_the_peers_packet_and_window(void **state)
     expect_sent(c, EXTENDED, "uus", PEER, 1, "r");
 }
 
+/* eow@openssh.com: the client has nowhere to put it. */
+static void unwanted_output_is_dropped(void **state)
+{
+    struct client *c = *state;
+    struct stream *stream = open_exec(c, PEER, 0);
+    const Policy__ChannelEvent *event;
+
+    fake_push_data(stream, xs(PEER_ROOM + 10), 0);
+    for (size_t sent = 0; sent < PEER_ROOM; sent += PEER_PACKET)
+        expect_sent(c, DATA, "uS", PEER, xs(PEER_PACKET));
+    fake_push_data(stream, BYTES("behind it"), 0);
+    assert_int_equal(fake_stream_unread(stream), 1);
+    send_channel_request(c, 0, "eow@openssh.com", false, "");
+    event = fake_stream_sent(stream);
+    assert_int_equal(event->event_case, POLICY__CHANNEL_EVENT__EVENT_SIGNAL);
+    assert_string_equal(event->signal->name, "PIPE");
+    assert_int_equal(fake_stream_unread(stream), 0); /* what waited, too */
+    send_channel_request(c, 0, "eow@openssh.com", true, "");
+    expect_sent(c, SUCCESS, "u", PEER);
+    expect_no_event(stream); /* told once */
+    fake_push_data(stream, BYTES("more"), 0);
+    expect_nothing(c);
+    fake_deliver(c->transport, ADJUST, "uu", 0, 100);
+    fake_push_data(stream, BYTES("why"), 1);
+    expect_sent(c, EXTENDED, "uus", PEER, 1, "why");
+    fake_deliver(c->transport, DATA, "us", 0, "input");
+    expect_event_data(stream, "input");
+    fake_push_exit(stream, 0);
+    expect_sent(c, REQUEST, "usbu", PEER, "exit-status", false, 0);
+    send_channel_request(c, 0, "eow@openssh.com", false, "u", 1);
+    expect_fault(c);
+}
+
+static void flow_control_is_told(void **state)
+{
+    struct client *c = *state;
+    struct stream *stream = open_exec(c, PEER, 0);
+    Policy__ChannelAction action = POLICY__CHANNEL_ACTION__INIT;
+    Policy__ClientFlowControl may = POLICY__CLIENT_FLOW_CONTROL__INIT;
+
+    action.action_case = POLICY__CHANNEL_ACTION__ACTION_CLIENT_FLOW_CONTROL;
+    action.client_flow_control = &may;
+    for (int i = 0; i < 2; i++) {
+        may.can_do = i == 0;
+        fake_stream_push(stream, &action.base);
+        expect_sent(c, REQUEST, "usbb", PEER, "xon-xoff", false, i == 0);
+    }
+    expect_nothing(c);
+}
+
 static void our_own_packet_size_bounds_the_peers(void **state)
 {
     struct client *c = *state;
@@ -221,6 +271,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         client_test(data_keeps_within_the_peers_packet_and_window),
+        client_test(unwanted_output_is_dropped),
+        client_test(flow_control_is_told),
         client_test(our_own_packet_size_bounds_the_peers),
         client_test(the_peers_window_may_reach_its_limit),
         client_test(a_starved_channel_goes_on_when_there_is_room),
