@@ -36,6 +36,8 @@ WORKS = {
     "crowd_held": ("idle connections held at once", "", True),
     "crowd_p99_before": ("login p99 before them", "ms", False),
     "crowd_p99_with": ("login p99 with them", "ms", False),
+    "guess_known": ("wrong password of a user that exists, p50", "ms", False),
+    "guess_unknown": ("… of one that does not, p50", "ms", False),
 }
 
 

@@ -18,7 +18,7 @@ import works
 from servers import ROOT, Asyncssh, Failure, Keys, Parley, Server, Sshd
 
 SPARE_FILES = 512
-GROUPS = ("login", "bulk", "echo", "decision", "idle", "crowd")
+GROUPS = ("login", "bulk", "echo", "decision", "idle", "crowd", "guess")
 
 
 def parse() -> argparse.Namespace:
@@ -120,6 +120,9 @@ class Run:
         if "crowd" in self.groups and self.parley in self.servers:
             step(f"{self.bench.sizes.crowd} idle connections")
             works.crowd(self.bench, self.parley)
+        if "guess" in self.groups and self.parley in self.servers:
+            step("wrong passwords")
+            works.guess(self.bench, self.parley)
 
     def stop(self) -> None:
         for server in self.servers:

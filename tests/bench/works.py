@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 
 from report import Results
-from servers import Failure, Load, Parley, Server
+from servers import HERE, ROOT, Failure, Load, Parley, Server
 
 CIPHERS = ("aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com")
 SETTLE_S = 0.15  # what a server does after its client has gone still counts
@@ -35,10 +35,11 @@ class Sizes:
     crowd: int
     crowd_logins: int
     crowd_repeats: int
+    guesses: int  # of each kind
 
 
-FULL = Sizes(5, 1000, 160, 16, 512 << 20, 128 << 20, 2000, 5000, 1000, 1000, 10000, 400, 5)
-QUICK = Sizes(3, 200, 48, 16, 64 << 20, 24 << 20, 300, 1500, 300, 60, 1500, 200, 3)
+FULL = Sizes(5, 1000, 160, 16, 512 << 20, 128 << 20, 2000, 5000, 1000, 1000, 10000, 400, 5, 2500)
+QUICK = Sizes(3, 200, 48, 16, 64 << 20, 24 << 20, 300, 1500, 300, 60, 1500, 200, 3, 300)
 
 
 class Bench:
@@ -196,3 +197,12 @@ def crowd(bench: Bench, server: Parley) -> None:
     bench.add("crowd_held", server.name, held)
     bench.add("crowd_p99_before", server.name, alone)
     bench.add("crowd_p99_with", server.name, beside)
+
+
+def guess(bench: Bench, server: Parley) -> None:
+    """What the time of a refusal tells of a user's existence."""
+    program = [str(ROOT / ".venv/bin/python"), "-B", str(HERE / "guess.py")]
+    args = [str(bench.build), str(server.keys.host_key), str(bench.sizes.guesses)]
+    out = subprocess.run([*program, *args], stdout=subprocess.PIPE, check=True).stdout
+    for kind, value in json.loads(out).items():
+        bench.add(f"guess_{kind}", server.name, value)
