@@ -17,6 +17,7 @@ from rawpolicy import Call, RawPolicy
 
 CONNECTIONS, AT_ONCE, ATTEMPTS = 300, 100, 48
 QUESTIONS = 10_000
+GUESSES = ("ValidatePassword", "GetKbdintChallenge", "ValidateKbdintResponse")
 MANY = ("--max-failures", "1000", "--max-requests", "1000")
 ANSWERS = {
     "ConnectionMade": pb.ConnectionMadeAnswer(allow=pb.Allow()),
@@ -39,10 +40,10 @@ class Oracle:
         context = call.request.context
         if call.name == "BeginAuth":
             state = pb.Common(state=f"{context.connection_id} {context.user}".encode())
-            methods = pb.Methods(methods=[pb.AUTH_METHOD_PASSWORD])
+            methods = pb.Methods(methods=[pb.AUTH_METHOD_PASSWORD, pb.AUTH_METHOD_KEYBOARD_INTERACTIVE])
             await call.answer(pb.BeginAuthAnswer(common=state, requirement=pb.REQUIREMENT_REQUIRED, methods=methods).SerializeToString())
             return
-        if call.name != "ValidatePassword":
+        if call.name not in GUESSES:
             await call.answer(ANSWERS[call.name].SerializeToString())
             return
         self.asked += 1
@@ -51,11 +52,33 @@ class Oracle:
             self.wrong.append(f"state {context.state!r} in a question of {context.connection_id}")
         await asyncio.sleep(self.random.expovariate(20))
         self.order.append(number)
+        if call.name == "GetKbdintChallenge":
+            prompt = pb.Prompt(text=f"{context.user} {call.request.submethods}")
+            await call.answer(pb.KbdintAnswer(challenge=pb.Challenge(prompts=[prompt])).SerializeToString())
+            return
+        if call.name == "ValidateKbdintResponse":
+            deny = pb.Deny(message=f"{context.user} may not: {call.request.responses[0]}")
+            await call.answer(pb.KbdintAnswer(deny=deny).SerializeToString())
+            return
         if call.request.password == f"key of {context.user}" and context.user.startswith("good"):
             answer = pb.PasswordAnswer(allow=pb.Allow())
         else:
             answer = pb.PasswordAnswer(deny=pb.Deny(message=f"{context.user} may not: {call.request.password}"))
         await call.answer(answer.SerializeToString())
+
+
+def guess(client: RawClient, user: str, secret: str, leave: bool) -> None:
+    """Every third one in a dialogue, whose prompt is for this attempt only."""
+    if secret[-1] in "012":
+        prompt = client.ask(client.kbdint_message(user, submethods=secret))
+        assert prompt.type == wire.INFO_REQUEST
+        assert (prompt.string(), prompt.string(), prompt.string(), prompt.u32()) == (b"", b"", b"", 1)
+        assert prompt.string().decode() == f"{user} {secret}"
+        client.send(client.responses_message(secret))
+    else:
+        client.send(client.password_message(user, secret))
+    if not leave:
+        assert client.verdict().type == wire.USERAUTH_FAILURE, f"{user} is in with {secret}"
 
 
 def attend(port: int, number: int) -> str:
@@ -68,10 +91,9 @@ def attend(port: int, number: int) -> str:
         client.service()
         for attempt in range(ATTEMPTS):
             password = f"{number}.{attempt}.{chance.random()}"
-            client.send(client.password_message(user, password))
+            guess(client, user, password, leave=attempt == leaves)
             if attempt == leaves:
                 return "left"  # its question is on the way
-            assert client.verdict().type == wire.USERAUTH_FAILURE, f"{user} is in with {password}"
             words, client.banners = client.banners, []
             assert [each.strip() for each in words] == [f"{user} may not: {password}"], (user, password, words)
         let_in = client.try_password(user, f"key of {user}").type == wire.USERAUTH_SUCCESS
