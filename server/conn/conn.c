@@ -345,7 +345,7 @@ void conns_accept(struct conns *conns, int fd, const struct address *peer,
     conn->conns = conns;
     conn->peer = *peer;
     conn->local = *local;
-    conn->accepted_ms = clock_ms();
+    conn->accepted_ms = conn->debug_counted_ms = clock_ms();
     conn->logging_in = true;
     conn->asker = asker_new(conns->control, conns->loop, &asker_events, conn);
     asker_set_addresses(conn->asker, peer, local);

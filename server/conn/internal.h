@@ -60,7 +60,9 @@ struct conn {
     struct env_list environment;
     struct channels_settings channel_limits;
     struct deadlines deadlines;
-    uint32_t debug_messages;
+    uint32_t debug_messages; /* reported; after login it falls with time */
+    uint64_t debug_counted_ms;
+    bool debug_dropped; /* some were not reported, and the log says so */
     uint64_t accepted_ms;
     bool logging_in;       /* login_over() is still to be told */
     enum conn_login login; /* DONE until something else is known */

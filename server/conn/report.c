@@ -8,7 +8,8 @@
 #include <stdlib.h>
 
 /* Reports wait for nobody, so a client could make us hold any number of them. */
-#define DEBUG_MESSAGES_MAX   256
+#define DEBUG_BURST_MAX      256 /* after login; and one more for each interval */
+#define DEBUG_INTERVAL_MS    100
 #define DEBUG_TEXT_MAX_BYTES 4096
 
 void report_lost(struct conn *conn)
@@ -29,24 +30,43 @@ void report_lost(struct conn *conn)
     asker_report(conn->asker, RPC_CONNECTION_LOST, &report.base);
 }
 
+/* A bucket that fills again. */
+static bool take_after_login(struct conn *conn)
+{
+    uint64_t now = clock_ms(), more = (now - conn->debug_counted_ms) / DEBUG_INTERVAL_MS;
+
+    conn->debug_counted_ms += more * DEBUG_INTERVAL_MS;
+    conn->debug_messages -= (uint32_t)(more < conn->debug_messages ? more : conn->debug_messages);
+    return conn->debug_messages < DEBUG_BURST_MAX;
+}
+
+/* False: it is one too many. The first of those is logged. */
+static bool take_debug(struct conn *conn)
+{
+    bool taken = conn->state == CONN_OPEN
+                     ? take_after_login(conn)
+                     : conn->debug_messages < conn->conns->settings.max_debug_messages;
+
+    if (taken)
+        conn->debug_messages++;
+    else if (!conn->debug_dropped)
+        log_warn(asker_connection_id(conn->asker), "debug_messages_dropped",
+                 log_u64("after", conn->debug_messages));
+    conn->debug_dropped = conn->debug_dropped || !taken;
+    return taken;
+}
+
 void report_debug(struct conn *conn, struct bytes message)
 {
     Policy__DebugMsgReceivedRequest report = POLICY__DEBUG_MSG_RECEIVED_REQUEST__INIT;
     struct reader r = reader_of(message);
     bool always_display = reader_bool(&r);
     struct bytes text = reader_text(&r), language = reader_text(&r);
-    uint32_t max =
-        conn->state == CONN_OPEN ? DEBUG_MESSAGES_MAX : conn->conns->settings.max_debug_messages;
 
     if (!reader_end(&r) || text.len > DEBUG_TEXT_MAX_BYTES || language.len > 64)
         return; /* RFC 4253 section 11.3 lets us ignore it */
-    if (conn->debug_messages >= max) {
-        if (conn->debug_messages++ == max)
-            log_warn(asker_connection_id(conn->asker), "debug_messages_dropped",
-                     log_u64("after", max));
+    if (!take_debug(conn))
         return;
-    }
-    conn->debug_messages++;
     report.message = bytes_to_string(text);
     report.language = bytes_to_string(language);
     report.always_display = always_display;

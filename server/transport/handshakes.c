@@ -7,7 +7,9 @@
  */
 #include "transport/connection.h"
 
+#include <errno.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 static void take_turn(struct transport_server *server);
 
@@ -30,6 +32,19 @@ static void end_of_turn(struct transport_server *server)
     server->handshake_spent = true;
 }
 
+/* Nobody reads while in line, so nobody has noticed. Computing for those who ask and run is what a
+ * flood wants. */
+static bool has_left(struct transport *t)
+{
+    char byte;
+    ssize_t got = recv(t->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+    if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR)))
+        return false;
+    connection_end(t, TRANSPORT_END_EOF, 0, "the peer closed the connection");
+    return true;
+}
+
 static void take_turn(struct transport_server *server)
 {
     struct transport *t;
@@ -37,8 +52,8 @@ static void take_turn(struct transport_server *server)
     server->handshake_spent = false;
     while ((t = TAILQ_FIRST(&server->handshakes)) != NULL) {
         handshakes_leave(t);
-        if (!connection_is_open(t))
-            continue; /* its last bytes are being written */
+        if (!connection_is_open(t) || has_left(t))
+            continue;
         end_of_turn(server);
         input_go_on(t);
         return;

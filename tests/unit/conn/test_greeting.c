@@ -226,6 +226,22 @@ static void debug_messages_are_reported_up_to_a_limit(void **state)
     assert_false(fake_disconnected(w->t).called);
 }
 
+static void debug_messages_trickle_after_login(void **state)
+{
+    struct world *w = *state;
+    size_t reports;
+    uint64_t began = clock_ms();
+
+    world_login(w);
+    for (int i = 0; i < 2000; i++)
+        fake_deliver(w->t, 4, "bss", false, "hello", "");
+    reports = fake_reports(w->control, RPC_DEBUG_MSG_RECEIVED);
+    assert_in_range(reports, 256, 256 + 1 + (clock_ms() - began) / 100);
+    while (fake_reports(w->control, RPC_DEBUG_MSG_RECEIVED) < reports + 2)
+        fake_deliver(w->t, 4, "bss", false, "hello", "");
+    assert_in_range(clock_ms() - began, 100, 60000);
+}
+
 static void a_failing_accept_leaves_nothing(void **state)
 {
     struct world *w = *state;
@@ -252,6 +268,7 @@ int main(void)
         world_test(messages_out_of_order_disconnect),
         world_test(numbers_of_nobody_are_not_understood),
         world_test(debug_messages_are_reported_up_to_a_limit),
+        world_test(debug_messages_trickle_after_login),
         world_test(a_failing_accept_leaves_nothing),
     };
 

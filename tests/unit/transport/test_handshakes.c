@@ -28,6 +28,7 @@ static void close_many(struct pair *pairs)
         pair_close(&pairs[i]);
 }
 
+/* pair.h counts what clients see for the last one that was started. */
 static unsigned answered(struct pair *pairs)
 {
     unsigned count = 0;
@@ -107,12 +108,45 @@ static void who_leaves_leaves_the_line(void **state)
     close_many(pairs);
 }
 
+static bool was_answered(const struct pair *p)
+{
+    return p->client.session->dh_handshake_state == DH_STATE_NEWKEYS_SENT ||
+           p->client.session->dh_handshake_state == DH_STATE_FINISHED;
+}
+
+/* Nothing is computed for who asked and ran. */
+static void who_has_gone_gets_no_turn(void **state)
+{
+    struct pair pairs[CLIENTS];
+    unsigned rounds = 0;
+
+    (void)state;
+    open_many(pairs);
+    while (answered(pairs) == 0 && rounds++ < 1000)
+        one_turn(pairs);
+    for (int i = 0; i < CLIENTS; i++)
+        if (!was_answered(&pairs[i]))
+            shutdown(pairs[i].client.fd, SHUT_WR);
+    for (int turn = 0; turn < 4; turn++) /* fewer than there were clients in line */
+        event_base_loop(loop_events(loop), EVLOOP_ONCE | EVLOOP_NONBLOCK);
+    for (int i = 0; i < CLIENTS; i++) {
+        client_turn(&pairs[i].client);
+        if (pairs[i].side.ends == 1)
+            assert_string_equal(pairs[i].side.reason, "the peer closed the connection");
+        else
+            assert_true(was_answered(&pairs[i]));
+    }
+    assert_in_range(answered(pairs), 1, 2);
+    close_many(pairs);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_turn_has_one_handshake),
         cmocka_unit_test(who_is_logged_in_is_served_in_between),
         cmocka_unit_test(who_leaves_leaves_the_line),
+        cmocka_unit_test(who_has_gone_gets_no_turn),
     };
 
     return cmocka_run_group_tests(tests, pairs_set_up, pairs_tear_down);
