@@ -41,9 +41,10 @@ void span_set_add(struct span_set *set, struct bytes scope, uint64_t lo, uint64_
 
 static int compare(struct bytes a, struct bytes b)
 {
-    if (a.len != b.len)
-        return a.len < b.len ? -1 : 1;
-    return a.len == 0 || a.data == b.data ? 0 : memcmp(a.data, b.data, a.len);
+    size_t shorter = a.len < b.len ? a.len : b.len;
+    int order = shorter == 0 || a.data == b.data ? 0 : memcmp(a.data, b.data, shorter);
+
+    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
 }
 
 static int compare_scoped(const void *left, const void *right)
@@ -64,38 +65,35 @@ static int compare_spans(const void *left, const void *right)
     return a->lo < b->lo ? -1 : a->lo > b->lo;
 }
 
-static void sort(void *items, size_t count, size_t size, int (*order)(const void *, const void *))
+static void note_order(struct scoped_set *set)
 {
-    if (count > 1)
-        qsort(items, count, size, order);
+    set->in_order = true;
+    for (size_t i = 1; i < set->count && set->in_order; i++)
+        set->in_order = compare_scoped(&set->items[i - 1], &set->items[i]) <= 0;
 }
 
-static void sort_scoped(struct scoped_set *set)
+static void note_span_order(struct span_set *set)
 {
-    sort(set->items, set->count, sizeof(*set->items), compare_scoped);
-}
-
-static void sort_spans(struct span_set *set)
-{
-    sort(set->items, set->count, sizeof(*set->items), compare_spans);
-    for (size_t i = 0; i < set->count; i++) {
+    set->in_order = true;
+    for (size_t i = 0; i < set->count && set->in_order; i++) {
         struct span *span = &set->items[i];
-        const struct span *before = i > 0 ? span - 1 : NULL;
 
         span->highest_yet = span->hi;
-        if (before != NULL && compare(before->scope, span->scope) == 0 &&
-            before->highest_yet > span->hi)
-            span->highest_yet = before->highest_yet;
+        if (i == 0)
+            continue;
+        set->in_order = compare_spans(span - 1, span) <= 0;
+        if (compare(span[-1].scope, span->scope) == 0 && span[-1].highest_yet > span->hi)
+            span->highest_yet = span[-1].highest_yet;
     }
 }
 
 void revoked_index_seal(struct revoked_index *index)
 {
-    sort_scoped(&index->keys);
-    sort_scoped(&index->sha1);
-    sort_scoped(&index->sha256);
-    sort_scoped(&index->key_ids);
-    sort_spans(&index->serials);
+    note_order(&index->keys);
+    note_order(&index->sha1);
+    note_order(&index->sha256);
+    note_order(&index->key_ids);
+    note_span_order(&index->serials);
 }
 
 void revoked_index_clear(struct revoked_index *index)
@@ -114,8 +112,13 @@ bool scoped_set_has(const struct scoped_set *set, struct bytes scope, struct byt
 {
     struct scoped wanted = {scope, name};
 
-    return set->count > 0 &&
-           bsearch(&wanted, set->items, set->count, sizeof(*set->items), compare_scoped) != NULL;
+    if (set->count > 0 && set->in_order)
+        return bsearch(&wanted, set->items, set->count, sizeof(*set->items), compare_scoped) !=
+               NULL;
+    for (size_t i = 0; i < set->count; i++)
+        if (bytes_equal(set->items[i].name, name) && bytes_equal(set->items[i].scope, scope))
+            return true;
+    return false;
 }
 
 static bool span_holds(const struct span *span, uint64_t serial)
@@ -146,7 +149,7 @@ static size_t spans_up_to(const struct span_set *set, struct bytes scope, uint64
     return low;
 }
 
-bool span_set_has(const struct span_set *set, struct bytes scope, uint64_t serial)
+static bool ordered_spans_have(const struct span_set *set, struct bytes scope, uint64_t serial)
 {
     for (size_t i = spans_up_to(set, scope, serial); i > 0; i--) {
         const struct span *span = &set->items[i - 1];
@@ -156,5 +159,15 @@ bool span_set_has(const struct span_set *set, struct bytes scope, uint64_t seria
         if (span_holds(span, serial))
             return true;
     }
+    return false;
+}
+
+bool span_set_has(const struct span_set *set, struct bytes scope, uint64_t serial)
+{
+    if (set->in_order)
+        return ordered_spans_have(set, scope, serial);
+    for (size_t i = 0; i < set->count; i++)
+        if (span_holds(&set->items[i], serial) && bytes_equal(set->items[i].scope, scope))
+            return true;
     return false;
 }

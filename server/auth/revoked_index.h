@@ -1,7 +1,10 @@
 /*
- * What a revocation list says, sorted for look-up. Borrows every byte it is given. Knows nothing of
+ * What a revocation list says, for look-up. Borrows every byte it is given. Knows nothing of
  * formats. Things revoked of one authority have its key as their scope; of any authority, the empty
  * one.
+ *
+ * What is in order, as in the lists of ssh-keygen, is searched by halves. What is not is looked
+ * through: a login asks a few times, and to sort 1 MiB for it would hold up the loop for longer.
  */
 #ifndef PARLEY_AUTH_REVOKED_INDEX_H
 #define PARLEY_AUTH_REVOKED_INDEX_H
@@ -15,6 +18,7 @@ struct scoped {
 struct scoped_set {
     struct scoped *items;
     size_t count, cap;
+    bool in_order;
 };
 
 /* Serial numbers from lo to hi; of those, if there is a bitmap, the ones with their bit set. */
@@ -22,12 +26,13 @@ struct span {
     struct bytes scope;
     uint64_t lo, hi;
     struct bytes bitmap;  /* big-endian, the last bit is lo's; empty: all of them */
-    uint64_t highest_yet; /* hi of this one and of all before it in its scope */
+    uint64_t highest_yet; /* if in order: hi of this one and of all before it in its scope */
 };
 
 struct span_set {
     struct span *items;
     size_t count, cap;
+    bool in_order; /* by scope, then by lo */
 };
 
 struct revoked_index {
