@@ -56,6 +56,7 @@ static void answer_allow(struct control *control, enum rpc rpc, Policy__Allow *a
     case RPC_AUTH_COMPLETED:
         ANSWER_WITH(AuthCompletedAnswer, AUTH_COMPLETED_ANSWER, allow, ALLOW, allow);
     case RPC_VALIDATE_PUBLIC_KEY:
+    case RPC_VALIDATE_CA_KEY:
     case RPC_VALIDATE_HOST_PUBLIC_KEY:
     case RPC_VALIDATE_HOST_CA_KEY:
     case RPC_VALIDATE_HOST_BASED_USER:
@@ -111,6 +112,7 @@ void fake_deny(struct control *control, enum rpc rpc, const char *message)
     case RPC_AUTH_COMPLETED:
         ANSWER_WITH(AuthCompletedAnswer, AUTH_COMPLETED_ANSWER, deny, DENY, &deny);
     case RPC_VALIDATE_PUBLIC_KEY:
+    case RPC_VALIDATE_CA_KEY:
     case RPC_VALIDATE_HOST_PUBLIC_KEY:
     case RPC_VALIDATE_HOST_CA_KEY:
     case RPC_VALIDATE_HOST_BASED_USER:
@@ -143,6 +145,7 @@ void fake_partial(struct control *control, enum rpc rpc, Policy__AuthMethod rema
     partial.restrictions = restrictions;
     switch (rpc) {
     case RPC_VALIDATE_PUBLIC_KEY:
+    case RPC_VALIDATE_CA_KEY:
     case RPC_VALIDATE_HOST_PUBLIC_KEY:
     case RPC_VALIDATE_HOST_CA_KEY:
     case RPC_VALIDATE_HOST_BASED_USER:

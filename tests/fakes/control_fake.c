@@ -27,6 +27,7 @@ static const struct {
     [RPC_PASSWORD_AUTH_SUPPORTED] = {"PasswordAuthSupported", ANSWER(supported)},
     [RPC_KBDINT_AUTH_SUPPORTED] = {"KbdintAuthSupported", ANSWER(supported)},
     [RPC_VALIDATE_PUBLIC_KEY] = {"ValidatePublicKey", ANSWER(auth)},
+    [RPC_VALIDATE_CA_KEY] = {"ValidateCaKey", ANSWER(auth)},
     [RPC_VALIDATE_PASSWORD] = {"ValidatePassword", ANSWER(password)},
     [RPC_CHANGE_PASSWORD] = {"ChangePassword", ANSWER(password)},
     [RPC_GET_KBDINT_CHALLENGE] = {"GetKbdintChallenge", ANSWER(kbdint)},

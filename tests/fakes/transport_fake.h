@@ -71,6 +71,19 @@ size_t fake_transports_alive(void);
 
 /* The signature that the fake takes as good over exactly this data. */
 void fake_sign(struct buf *out, struct bytes blob, const char *algorithm, struct bytes data);
+/* An OpenSSH certificate of the key "ssh-ed25519:a", whose authority is "ssh-ed25519:ca"; lists as
+ * they stand on the wire. */
+#define FAKE_CERTIFICATE_TYPE "ssh-ed25519-cert-v01@openssh.com"
+#define FAKE_AUTHORITY        "ssh-ed25519:ca"
+
+struct fake_certificate {
+    uint32_t kind, valid_before;
+    struct bytes principals, critical, extensions;
+    const char *signer;
+};
+
+void fake_certify(struct buf *out, const struct fake_certificate *draft);
+
 /* Security keys only ("sk-..."): what the next signatures verified say. */
 void fake_touch(bool present, bool verified);
 

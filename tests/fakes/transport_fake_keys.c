@@ -1,6 +1,7 @@
 /* Host keys and users' keys of the fake transport: no cryptography, but exact about what was
  * signed. */
 #include "fakes/transport_fake.h"
+#include "fakes/wire.h"
 
 #include "base/alloc.h"
 #include "base/reader.h"
@@ -152,6 +153,18 @@ void fake_sign(struct buf *out, struct bytes blob, const char *algorithm, struct
     buf_put_cstring(out, algorithm);
     buf_put_string(out, blob);
     buf_put_string(out, data);
+}
+
+void fake_certify(struct buf *out, const struct fake_certificate *draft)
+{
+    struct buf signature = {0};
+
+    wire_put(out, "ssS uuu s S uuuu SS ss", FAKE_CERTIFICATE_TYPE, "nonce", BYTES("a"), 0u, 7u,
+             draft->kind, "id", draft->principals, 0u, 0u, 0u, draft->valid_before, draft->critical,
+             draft->extensions, "", FAKE_AUTHORITY);
+    fake_sign(&signature, bytes_of_string(draft->signer), "ssh-ed25519", buf_bytes(out));
+    buf_put_string(out, buf_bytes(&signature));
+    buf_clear(&signature);
 }
 
 bool public_key_verify(const struct public_key *key, struct bytes algorithm, struct bytes signature,

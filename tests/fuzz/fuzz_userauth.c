@@ -132,6 +132,25 @@ static void send_gssapi(struct transport *t, struct bytes *feed)
     }
 }
 
+/* Well signed, with options of any shape. */
+static void put_certificate(struct buf *message, uint8_t bits, struct bytes critical,
+                            struct bytes extensions)
+{
+    struct fake_certificate draft = {
+        .kind = 1 + (bits & 16) / 16u,
+        .valid_before = UINT32_MAX,
+        .principals = bits & 32 ? BYTES("\0\0\0\5alice") : BYTES("\0\0\0\3bob"),
+        .critical = critical,
+        .extensions = extensions,
+        .signer = FAKE_AUTHORITY,
+    };
+    struct buf blob = {0};
+
+    fake_certify(&blob, &draft);
+    wire_put(message, "sS", FAKE_CERTIFICATE_TYPE, buf_bytes(&blob));
+    buf_clear(&blob);
+}
+
 static void send_request(struct transport *t, struct bytes *feed, const char *method)
 {
     struct buf message = {0};
@@ -140,8 +159,12 @@ static void send_request(struct transport *t, struct bytes *feed, const char *me
 
     wire_put(&message, "sss", bits & 1 ? "alice" : "bob", "ssh-connection", method);
     wire_put(&message, "b", bits & 2);
-    if (method[0] == 'p' && method[1] == 'u')
+    if (method[0] == 'p' && method[1] == 'u' && bits & 8)
+        put_certificate(&message, bits, bits & 64 ? BYTES("") : first, second);
+    else if (method[0] == 'p' && method[1] == 'u')
         wire_put(&message, "ss", "ssh-ed25519", "ssh-ed25519:k");
+    if (bits & 128)
+        fake_deliver_bytes(t, 50, buf_bytes(&message)); /* as a probe of a key has it */
     wire_put(&message, "S", first);
     if (bits & 4)
         wire_put(&message, "S", second);

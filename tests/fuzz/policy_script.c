@@ -179,6 +179,7 @@ static void answer_outcome(struct control *control, size_t index, struct choice 
         GIVE(AuthCompletedAnswer, AUTH_COMPLETED_ANSWER);
         break;
     case RPC_VALIDATE_PUBLIC_KEY:
+    case RPC_VALIDATE_CA_KEY:
     case RPC_VALIDATE_HOST_PUBLIC_KEY:
     case RPC_VALIDATE_HOST_CA_KEY:
     case RPC_VALIDATE_HOST_BASED_USER:
@@ -203,6 +204,11 @@ static bool is_dialogue(enum rpc rpc)
     return rpc == RPC_GET_KBDINT_CHALLENGE || rpc == RPC_VALIDATE_KBDINT_RESPONSE;
 }
 
+static bool is_about_key(enum rpc rpc)
+{
+    return rpc == RPC_VALIDATE_PUBLIC_KEY || rpc == RPC_VALIDATE_CA_KEY;
+}
+
 static bool is_about_host(enum rpc rpc)
 {
     return rpc == RPC_VALIDATE_HOST_PUBLIC_KEY || rpc == RPC_VALIDATE_HOST_CA_KEY;
@@ -225,7 +231,7 @@ static void answer_partial(struct control *control, size_t index, struct choice 
     fill(&p, c);
     p.partial.remaining = p.methods;
     p.partial.n_remaining = 2;
-    if (fake_pending_rpc(control, index) == RPC_VALIDATE_PUBLIC_KEY ||
+    if (is_about_key(fake_pending_rpc(control, index)) ||
         is_about_host(fake_pending_rpc(control, index)) ||
         is_about_principal(fake_pending_rpc(control, index))) {
         key.outcome_case = POLICY__AUTH_ANSWER__OUTCOME_PARTIAL;
@@ -250,15 +256,17 @@ static void answer_partial(struct control *control, size_t index, struct choice 
 
 static bool is_credential(enum rpc rpc)
 {
-    return rpc == RPC_VALIDATE_PUBLIC_KEY || rpc == RPC_VALIDATE_PASSWORD ||
-           rpc == RPC_CHANGE_PASSWORD || is_dialogue(rpc) || is_about_host(rpc) ||
-           is_about_principal(rpc);
+    return is_about_key(rpc) || rpc == RPC_VALIDATE_PASSWORD || rpc == RPC_CHANGE_PASSWORD ||
+           is_dialogue(rpc) || is_about_host(rpc) || is_about_principal(rpc);
 }
 
 static bool is_probe(enum rpc rpc, const ProtobufCMessage *question)
 {
     if (is_about_host(rpc))
         return true; /* its signature is not looked at yet */
+    if (rpc == RPC_VALIDATE_CA_KEY)
+        return ((const Policy__ValidateCaKeyRequest *)question)->use->phase ==
+               POLICY__KEY_PHASE__KEY_PHASE_PROBE;
     return rpc == RPC_VALIDATE_PUBLIC_KEY &&
            ((const Policy__ValidatePublicKeyRequest *)question)->use->phase ==
                POLICY__KEY_PHASE__KEY_PHASE_PROBE;
