@@ -18,7 +18,7 @@ import works
 from servers import ROOT, Asyncssh, Failure, Keys, Parley, Server, Sshd
 
 SPARE_FILES = 512
-GROUPS = ("login", "bulk", "echo", "decision", "idle", "crowd", "guess")
+GROUPS = ("login", "bulk", "process", "echo", "decision", "idle", "crowd", "guess")
 
 
 def parse() -> argparse.Namespace:
@@ -90,6 +90,11 @@ class Run:
             for cipher in works.CIPHERS:
                 for way in ("down", "up"):
                     jobs.append(lambda bench, server, way=way, cipher=cipher: works.bulk(bench, server, way, cipher))
+        if "process" in self.groups:
+            jobs.append(works.process_login)
+            for cipher in works.CIPHERS:
+                for way in ("down", "up"):
+                    jobs.append(lambda bench, server, way=way, cipher=cipher: works.process(bench, server, way, cipher))
         if "echo" in self.groups:
             jobs += [lambda bench, server, beside=beside: works.echo(bench, server, beside) for beside in (False, True)]
         return jobs

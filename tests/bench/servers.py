@@ -76,6 +76,7 @@ class Server:
 
     name = ""
     commands: dict[str, str] = {}
+    programs: dict[str, str] = {}  # likewise for real programs; empty: it runs none
 
     def __init__(self, work: Path, keys: "Keys") -> None:
         self.work = work
@@ -133,6 +134,7 @@ class Keys:
 class Parley(Server):
     name = "parleyd"
     commands = {"true": "true", "source": "source {}", "sink": "sink", "echo": "echo"}
+    programs = {"down": "run head -c {} /dev/zero", "up": "run cat >/dev/null", "true": "run true"}
 
     def __init__(self, work: Path, keys: Keys, build: Path, extra: list[str]) -> None:
         super().__init__(work, keys)
@@ -194,6 +196,7 @@ SetEnv SHLVL=2
 class Sshd(Server):
     name = "sshd"
     commands = {"true": "true", "source": "head -c {} /dev/zero", "sink": "cat >/dev/null", "echo": "cat"}
+    programs = {"down": commands["source"], "up": commands["sink"], "true": "true"}
 
     def args(self) -> list[str]:
         program = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")

@@ -92,6 +92,21 @@ def login(bench: Bench, server: Server) -> None:
 def bulk(bench: Bench, server: Server, direction: str, cipher: str) -> None:
     size = bench.sizes.slow_bulk if server.name == "asyncssh" else bench.sizes.bulk
     command = server.command("source", size) if direction == "down" else server.command("sink")
+    transfer(bench, server, direction, cipher, size, command, "")
+
+
+def process(bench: Bench, server: Server, direction: str, cipher: str) -> None:
+    """From and to a program on the server's machine, whose CPU counts on both sides."""
+    if not server.programs:
+        return
+    size = bench.sizes.bulk
+    command = server.programs[direction].format(size)
+    transfer(bench, server, direction, cipher, size, command, "process_")
+
+
+def transfer(
+    bench: Bench, server: Server, direction: str, cipher: str, size: int, command: str, prefix: str
+) -> None:
     load = bench.load(server, "bulk", direction=direction, cipher=cipher, bytes=size, command=command)
     load.line()  # logged in
     time.sleep(SETTLE_S)
@@ -102,10 +117,22 @@ def bulk(bench: Bench, server: Server, direction: str, cipher: str) -> None:
     load.finish()
     if not result["ok"]:
         raise Failure(f"bulk {direction} on {server.name} lost bytes")
-    key = f"{direction}_{cipher.partition('@')[0].partition('-poly')[0]}"
+    key = f"{prefix}{direction}_{cipher.partition('@')[0].partition('-poly')[0]}"
     for name, seconds in spent.items():
         bench.add(f"{key}_cpu", name, seconds / (size / 1e9))
     bench.add(f"{key}_speed", server.name, result["mb_per_second"])
+
+
+def process_login(bench: Bench, server: Server) -> None:
+    """Logins that each run a program."""
+    if not server.programs:
+        return
+    count = bench.sizes.slow_logins
+    meter = Meter(server)
+    load = bench.load(server, "login", command=server.programs["true"], count=count, parallel=bench.sizes.parallel)
+    load.line()
+    load.finish()
+    bench.add("process_login_cpu", server.name, meter.stop()[server.name] / count * 1e3)
 
 
 def echo(bench: Bench, server: Server, beside: bool) -> None:
