@@ -2,10 +2,19 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <fcntl.h>
 #include <unistd.h>
 
-#define GATHER_MIN_BYTES 2048          /* who gave so much may have more: a terminal gives 4 KiB */
-#define FINISH_MAX_BYTES (1024 * 1024) /* after the program has gone, from who still writes */
+#define TERMINAL_MIN_BYTES 2048 /* who gave from so much */
+#define TERMINAL_MAX_BYTES 4096 /* to so much may have more: a terminal gives that at once */
+#define FINISH_MAX_BYTES   (1024 * 1024) /* after the program has gone, from who still writes */
+
+/* A source that pours in pieces that are smaller than a read is left alone for a moment, once it
+ * has done so for a while: each read costs a turn of the loop and a write to the client. */
+#define REST_MIN_BYTES  4096
+#define REST_AFTER      8
+#define REST_PIPE_BYTES (512 * 1024) /* what it can pour meanwhile */
+static const struct timeval rest_time = {.tv_usec = 1000};
 
 static bool is_pause(int error)
 {
@@ -44,7 +53,7 @@ static size_t gather(struct fdio_reader *reader, uint8_t *out, size_t max)
         got = read(reader->fd, out + len, max - len);
         if (got > 0)
             len += (size_t)got;
-    } while (got >= GATHER_MIN_BYTES && len < max);
+    } while (got >= TERMINAL_MIN_BYTES && got <= TERMINAL_MAX_BYTES && len < max);
     if (got == 0 || (got < 0 && !is_pause(errno))) {
         reader->over = true;
         reader->error = got < 0 ? errno : 0;
@@ -72,6 +81,48 @@ static void spend(struct fdio_reader *reader, size_t len)
     reader->over = reader->over || reader->budget == 0;
 }
 
+static void read_some(struct fdio_reader *reader);
+
+static void on_rested(evutil_socket_t fd, short what, void *arg)
+{
+    struct fdio_reader *reader = arg;
+
+    (void)fd;
+    (void)what;
+    if (reader->waiting)
+        return;
+    reader_watch(reader);
+    read_some(reader);
+}
+
+static void rest(struct fdio_reader *reader)
+{
+    if (reader->rest_timer == NULL) {
+        reader->rest_timer = event_new(loop_events(reader->side.loop), -1, 0, on_rested, reader);
+        fcntl(reader->fd, F_SETPIPE_SZ, REST_PIPE_BYTES); /* where it is a pipe and there is room */
+    }
+    event_del(reader->readable);
+    event_add(reader->rest_timer, &rest_time);
+}
+
+/* After a read that the channel took. */
+static void rest_if_pouring(struct fdio_reader *reader, size_t len, size_t wanted)
+{
+    if (len < REST_MIN_BYTES)
+        reader->streak = 0;
+    else if (len < wanted && ++reader->streak >= REST_AFTER)
+        rest(reader);
+}
+
+void fdio_reader_hurry(struct fdio_reader *reader)
+{
+    reader->streak = 0;
+    if (reader->rest_timer == NULL || !event_pending(reader->rest_timer, EV_TIMEOUT, NULL))
+        return;
+    event_del(reader->rest_timer);
+    reader_watch(reader);
+}
+
 /* Ends in reader_tell_end(), after which the reader may be gone. */
 static void read_some(struct fdio_reader *reader)
 {
@@ -95,6 +146,8 @@ static void read_some(struct fdio_reader *reader)
         reader_tell_end(reader);
     } else if (reader->last) {
         reader_watch(reader);
+    } else {
+        rest_if_pouring(reader, len, wanted);
     }
 }
 
@@ -163,6 +216,9 @@ void fdio_reader_clear(struct fdio_reader *reader)
     if (reader->readable != NULL)
         event_free(reader->readable);
     reader->readable = NULL;
+    if (reader->rest_timer != NULL)
+        event_free(reader->rest_timer);
+    reader->rest_timer = NULL;
     reader->waiting = false;
     buf_clear(&reader->rest);
 }

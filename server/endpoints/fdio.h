@@ -47,16 +47,20 @@ struct fdio_reader {
     struct event *readable;
     struct buf rest; /* read, and not taken by the channel */
     size_t rest_done;
-    bool waiting;  /* for fdio_reader_resume() */
-    bool over;     /* the last byte has been read */
-    int error;     /* how it ended */
-    bool last;     /* fdio_reader_finish() */
-    size_t budget; /* bytes that are still read then */
+    bool waiting;             /* for fdio_reader_resume() */
+    bool over;                /* the last byte has been read */
+    int error;                /* how it ended */
+    unsigned streak;          /* reads in a row that took much, and all there was */
+    struct event *rest_timer; /* set while it rests, to let more gather; NULL if it never did */
+    bool last;                /* fdio_reader_finish() */
+    size_t budget;            /* bytes that are still read then */
 };
 
 /* Reads from the next turn on, at most 64 KiB a turn. */
 void fdio_reader_init(struct fdio_reader *reader, const struct fdio_side *side, int fd,
                       uint32_t extended_type);
+/* Somebody may wait for an answer: no rest is taken, which is for a source that only pours. */
+void fdio_reader_hurry(struct fdio_reader *reader);
 /* For ops->resume(): data() has room again. Calls back before it returns. */
 void fdio_reader_resume(struct fdio_reader *reader);
 /* What is there now is the last: it is read (bounded, if somebody keeps on writing), then

@@ -180,6 +180,7 @@ static void on_exit_of_child(void *owner, int code, int status)
 static size_t process_write(struct endpoint *endpoint, struct bytes data, uint32_t extended_type)
 {
     (void)extended_type; /* clients have only one */
+    fdio_reader_hurry(&self(endpoint)->out);
     return fdio_writer_write(&self(endpoint)->in, data);
 }
 
