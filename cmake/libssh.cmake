@@ -205,3 +205,7 @@ target_link_libraries(parley_libssh INTERFACE
 # What libssh writes goes to transport/output.c; -u keeps that file in the link whatever the order of the archives.
 target_link_options(parley_libssh INTERFACE
   "LINKER:--wrap=ssh_socket_write" "LINKER:-u,__wrap_ssh_socket_write")
+# And what it asks the Kerberos library is answered by transport/gss_kex.c, where a helper has asked before.
+target_link_options(parley_libssh INTERFACE
+  "LINKER:--wrap=gss_import_name" "LINKER:--wrap=gss_acquire_cred" "LINKER:--wrap=gss_accept_sec_context"
+  "LINKER:-u,__wrap_gss_accept_sec_context")

@@ -50,7 +50,7 @@ struct daemon {
     int status;
     struct loop *loop;
     struct control *control;
-    struct helpers *helpers;
+    struct worker_shared shared;
     struct gss_settings gss;
     char hostname[256];
     struct listener_ports ports;
@@ -94,7 +94,7 @@ static bool make_workers(struct daemon *daemon, size_t count)
     while (error == NULL && daemon->worker_count < count) {
         size_t index = daemon->worker_count++;
 
-        worker_init(&daemon->workers[index], index, daemon->config, &error);
+        worker_init(&daemon->workers[index], index, &daemon->shared, &error);
     }
     return error == NULL || fail(daemon, error);
 }
@@ -231,8 +231,7 @@ static bool make_gss(struct daemon *daemon)
          fail(daemon, xasprintf("%s: %s", config_where(config, &config->auth.gssapi),
                                 gss_exchange_error(exchange)));
     gss_exchange_free(&exchange);
-    for (size_t i = 0; i < daemon->worker_count; i++)
-        daemon->workers[i].gss = &daemon->gss;
+    daemon->shared.gss = &daemon->gss;
     return ok;
 }
 
@@ -325,8 +324,7 @@ static bool serve(struct daemon *daemon)
         daemon->workers[i].admission = daemon->admission;
         daemon->workers[i].delay_key = &daemon->delay_key;
         daemon->workers[i].drained.deliver = on_drained;
-        if (!worker_start(&daemon->workers[i], daemon->control, daemon->helpers, &daemon->ports,
-                          &error))
+        if (!worker_start(&daemon->workers[i], daemon->control, &daemon->ports, &error))
             return fail(daemon, error);
     }
     log_listening(daemon);
@@ -421,8 +419,9 @@ static bool daemon_init(struct daemon *daemon, const struct config *config, size
         return false;
     if (!transport_global_init())
         return fail(daemon, xstrdup("libssh could not start"));
-    daemon->helpers = helpers_new(HELPER_THREADS, HELPER_MAX_WAITING);
-    return make_workers(daemon, workers) && make_gss(daemon) && make_control(daemon);
+    daemon->shared.config = config;
+    daemon->shared.helpers = helpers_new(HELPER_THREADS, HELPER_MAX_WAITING);
+    return make_gss(daemon) && make_workers(daemon, workers) && make_control(daemon);
 }
 
 /* control goes before the loops: until then it may hand letters over to them. No connection is left
@@ -435,7 +434,7 @@ static void daemon_clear(struct daemon *daemon)
     admission_free(&daemon->admission);
     if (daemon->control != NULL)
         control_free(&daemon->control);
-    helpers_free(&daemon->helpers);
+    helpers_free(&daemon->shared.helpers);
     for (size_t i = 0; i < daemon->worker_count; i++)
         worker_clear(&daemon->workers[i]);
     free(daemon->workers);

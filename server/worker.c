@@ -77,8 +77,10 @@ static void name_culprit(struct loop *loop, const struct config *config, const c
 }
 
 /* Every worker reads the host keys for itself: no key is shared between threads. */
-bool worker_init(struct worker *worker, size_t index, const struct config *config, char **error)
+bool worker_init(struct worker *worker, size_t index, const struct worker_shared *shared,
+                 char **error)
 {
+    const struct config *config = shared->config;
     const char **keys = host_keys_of(config);
     struct transport_settings settings = {
         .host_key_files = keys,
@@ -90,9 +92,12 @@ bool worker_init(struct worker *worker, size_t index, const struct config *confi
         .rekey_bytes = config->transport.rekey_bytes,
         .rekey_seconds = (uint32_t)(config->transport.rekey_ms / 1000),
         .rekey_answer_ms = (uint32_t)config->transport.rekey_answer_ms,
+        .helpers = shared->helpers,
+        .gss = config->auth.gssapi_key_exchange ? shared->gss : NULL,
     };
 
-    *worker = (struct worker){.index = index, .config = config, .loop = loop_new()};
+    *worker =
+        (struct worker){.index = index, .shared = shared, .config = config, .loop = loop_new()};
     if (worker->loop == NULL) {
         *error = xstrdup("cannot make an event loop: no descriptors left");
     } else {
@@ -202,16 +207,16 @@ static struct conn_settings conn_settings_of(const struct config *config)
     return settings;
 }
 
-bool worker_start(struct worker *worker, struct control *control, struct helpers *helpers,
-                  struct listener_ports *ports, char **error)
+bool worker_start(struct worker *worker, struct control *control, struct listener_ports *ports,
+                  char **error)
 {
     struct conn_settings settings = conn_settings_of(worker->config);
     char name[16];
     int failed;
 
-    settings.helpers = helpers;
+    settings.helpers = worker->shared->helpers;
     settings.hostbased_trust_claimed_host = worker->config->auth.hostbased_trust_claimed_host;
-    settings.gss = worker->gss;
+    settings.gss = worker->shared->gss;
     settings.delay_key = worker->delay_key;
     worker->conns =
         conns_new(worker->loop, control, worker->server, &settings, &conns_events, worker);

@@ -11,9 +11,17 @@
 
 #include <pthread.h>
 
+/* What all workers borrow from the daemon. */
+struct worker_shared {
+    const struct config *config;
+    struct helpers *helpers;
+    const struct gss_settings *gss; /* NULL: GSSAPI is off */
+};
+
 /* Belongs to its own thread from worker_start() to worker_join(), but for the letters' way. */
 struct worker {
     size_t index;
+    const struct worker_shared *shared;
     const struct config *config;
     struct loop *loop;
     struct transport_server *server;
@@ -25,10 +33,9 @@ struct worker {
     size_t listener_count;
 
     struct event *drain_check;
-    const struct gss_settings *gss; /* the daemon's; NULL: GSSAPI is off */
-    void *owner;                    /* the caller's, for drained.deliver() */
-    struct letter drain;            /* to us: accept no more, disconnect everyone */
-    struct letter drained;          /* to the main loop: nobody is left */
+    void *owner;           /* the caller's, for drained.deliver() */
+    struct letter drain;   /* to us: accept no more, disconnect everyone */
+    struct letter drained; /* to the main loop: nobody is left */
     struct loop *main_loop;
 
     pthread_t thread;
@@ -36,10 +43,11 @@ struct worker {
 };
 
 /* Main thread. Loop and host keys; false: *error is set. */
-bool worker_init(struct worker *worker, size_t index, const struct config *config, char **error);
+bool worker_init(struct worker *worker, size_t index, const struct worker_shared *shared,
+                 char **error);
 /* Takes its socket of each port. */
-bool worker_start(struct worker *worker, struct control *control, struct helpers *helpers,
-                  struct listener_ports *ports, char **error);
+bool worker_start(struct worker *worker, struct control *control, struct listener_ports *ports,
+                  char **error);
 /* Posts worker->drained to `main_loop` when the last client has gone; its deliver() is the caller's
  * to set before. */
 void worker_drain(struct worker *worker, struct loop *main_loop);

@@ -12,6 +12,8 @@
 #define LANE_MAX_BYTES    65536
 
 const struct auth_method auth_methods[] = {
+    {"gssapi-keyex", NULL, POLICY__AUTH_METHOD__AUTH_METHOD_GSSAPI_KEYEX, RPC_COUNT,
+     gssapi_keyex_run, NULL},
     {"gssapi-with-mic", NULL, POLICY__AUTH_METHOD__AUTH_METHOD_GSSAPI_WITH_MIC, RPC_COUNT,
      gssapi_run, gssapi_message},
     {"hostbased", NULL, POLICY__AUTH_METHOD__AUTH_METHOD_HOSTBASED, RPC_HOST_BASED_AUTH_SUPPORTED,
@@ -277,8 +279,6 @@ struct auth *auth_new(struct transport *transport, struct asker *asker, struct g
     auth->events = events;
     auth->owner = owner;
     auth->started_ms = clock_ms();
-    if (settings->gss == NULL)
-        auth->disabled = METHOD_BIT(POLICY__AUTH_METHOD__AUTH_METHOD_GSSAPI_WITH_MIC);
     lane_init(&auth->lane, on_lane, on_lane_pressure, auth, LANE_MAX_MESSAGES, LANE_MAX_BYTES);
     return auth;
 }
@@ -359,6 +359,7 @@ void auth_free(struct auth **where)
     buf_clear(&auth->banner);
     key_lists_clear(&auth->lists);
     free(auth->peer_name);
+    gss_exchange_free(&auth->keyex);
     free(auth->required);
     free(auth);
 }

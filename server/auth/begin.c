@@ -20,6 +20,20 @@ static uint32_t methods_mask(const Policy__Methods *methods)
     return mask;
 }
 
+/* What this daemon, or this connection, does not have. */
+static uint32_t disabled_methods(struct auth *auth)
+{
+    uint32_t mask = 0;
+
+    if (auth->keyex == NULL)
+        auth->keyex = transport_take_gss(auth->transport);
+    if (auth->settings.gss == NULL)
+        mask |= METHOD_BIT(POLICY__AUTH_METHOD__AUTH_METHOD_GSSAPI_WITH_MIC);
+    if (auth->settings.gss == NULL || auth->keyex == NULL)
+        mask |= METHOD_BIT(POLICY__AUTH_METHOD__AUTH_METHOD_GSSAPI_KEYEX);
+    return mask;
+}
+
 static void forget_user(struct auth *auth)
 {
     free(auth->required);
@@ -30,6 +44,7 @@ static void forget_user(struct auth *auth)
     auth->methods_fixed = false;
     auth->kbdint_tied = false;
     auth->unverified_key = false;
+    auth->disabled = disabled_methods(auth);
     auth->known = auth_unasked_methods();
     auth->offered = auth->known & ~auth->disabled;
     auth->passed = 0;

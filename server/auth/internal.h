@@ -83,6 +83,7 @@ struct auth {
     bool dialogue_pipelined; /* and takes further ones while it waits for something else */
     struct helper_job *helping; /* what the head waits for, if not for the policy */
     char *peer_name;            /* of the client's host, once it was needed */
+    struct gss_exchange *keyex; /* of the key exchange; NULL: it was another, or a request has it */
     uint32_t disabled;          /* bit per method: this daemon is not configured for it */
     struct decision *asking;    /* at most one at a time */
     struct auth_request request;
@@ -199,6 +200,7 @@ void kbdint_message(struct auth *auth, uint8_t type, struct bytes message);
 void password_run(struct auth *auth);
 void hostbased_run(struct auth *auth);
 void gssapi_run(struct auth *auth);
+void gssapi_keyex_run(struct auth *auth);
 void gssapi_message(struct auth *auth, uint8_t type, struct bytes message);
 
 /* method_password.c: what a policy may be asked about at all, and the question */

@@ -1,5 +1,6 @@
 /*
- * RFC 4462 section 3: gssapi-with-mic, with Kerberos 5. The library's calls run on a helper, one
+ * RFC 4462 section 3: gssapi-with-mic, with Kerberos 5, and section 4: gssapi-keyex, where the key
+ * exchange has made the context already. The library's calls run on a helper, one
  * after the other; the policy is asked about the principal once the client's message integrity code
  * over this very request is good. An exchange without one proves nothing about this session and is
  * refused.
@@ -27,6 +28,7 @@ enum gss_state {
 struct gssapi {
     enum gss_state state;
     struct gss_exchange *exchange; /* NULL while a helper has it */
+    struct gss_exchange **home;    /* gssapi-keyex: where it goes back to */
     unsigned tokens;
 };
 
@@ -34,7 +36,10 @@ static void gssapi_free(void *dialogue)
 {
     struct gssapi *g = dialogue;
 
-    gss_exchange_free(&g->exchange);
+    if (g->home != NULL)
+        *g->home = g->exchange;
+    else
+        gss_exchange_free(&g->exchange);
     free(g);
 }
 
@@ -218,7 +223,7 @@ static void on_verified(void *owner, enum helper_outcome outcome, struct helper_
         fail_exchange(auth, "the message integrity code is wrong");
 }
 
-/* RFC 4462 section 3.5 */
+/* RFC 4462 sections 3.5 and 4 */
 static void recv_mic(struct auth *auth, struct bytes message)
 {
     struct gss_task *task;
@@ -359,4 +364,24 @@ void gssapi_run(struct auth *auth)
     auth->request.dialogue = g;
     auth->request.dialogue_free = gssapi_free;
     run_task(auth, task_new(auth, work_acquire), on_acquired);
+}
+
+/* ---- gssapi-keyex */
+
+void gssapi_keyex_run(struct auth *auth)
+{
+    struct gssapi *g;
+
+    if (auth->keyex == NULL) { /* a helper kept the last request's */
+        auth_fail(auth, "the key exchange's context is gone");
+        return;
+    }
+    g = xcalloc(1, sizeof(*g));
+    g->state = GSS_MIC;
+    g->exchange = auth->keyex;
+    g->home = &auth->keyex;
+    auth->keyex = NULL;
+    auth->request.dialogue = g;
+    auth->request.dialogue_free = gssapi_free;
+    recv_mic(auth, buf_bytes(&auth->request.rest));
 }

@@ -183,6 +183,11 @@ static bool check_version_comment(const struct config *config, char **error)
 /* Kerberos would say so only when the first user comes. */
 static bool check_keytab(const struct config *config, char **error)
 {
+    if (config->auth.gssapi_key_exchange && !config->auth.gssapi) {
+        *error = xasprintf("%s: needs auth.gssapi (--gssapi) as well",
+                           config_where(config, &config->auth.gssapi_key_exchange));
+        return false;
+    }
     return !config->auth.gssapi || check_file(config, &config->auth.gssapi_keytab, error);
 }
 

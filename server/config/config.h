@@ -85,7 +85,7 @@ struct config {
         bool hostbased_trust_claimed_host;
         bool gssapi;
         char *gssapi_keytab, *gssapi_hostname; /* NULL: Kerberos's default, the host's name */
-        bool gssapi_any_host;
+        bool gssapi_any_host, gssapi_key_exchange;
     } auth;
 
     struct {

@@ -109,6 +109,8 @@ const struct setting settings[] = {
      "NAME", "accept tickets for host/NAME; default: the host's name"},
     {"auth.gssapi_any_host", "gssapi-any-host", SETTING_BOOL, AT(auth.gssapi_any_host), 0, 1,
      "BOOL", "accept tickets for every host/ key of the keytab"},
+    {"auth.gssapi_key_exchange", "gssapi-key-exchange", SETTING_BOOL, AT(auth.gssapi_key_exchange),
+     0, 1, "BOOL", "offer GSSAPI key exchange as well, and gssapi-keyex after it"},
     {"forward.deny", "forward-deny", SETTING_LIST, AT(forward.deny), 0, 0, "NETWORK",
      "never connect there for a client, whatever the policy says; \"none\": no such "
      "place [169.254.0.0/16, fe80::/10, fd00:ec2::254]"},

@@ -29,7 +29,7 @@ struct setting {
     const char *help;
 };
 
-#define SETTING_COUNT 55
+#define SETTING_COUNT 56
 
 extern const struct setting settings[];
 

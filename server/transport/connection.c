@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "transport/connection.h"
+#include "transport/gss_kex.h"
 
 #include "base/alloc.h"
 
@@ -162,6 +163,7 @@ static void destroy(void *arg)
     buf_clear_secret(&t->parked);
     buf_clear(&t->held);
     buf_clear(&t->session_id);
+    gss_kex_clear(t);
     free(t->algorithms);
     free(t->end_reason);
     transport_server_release(t->server);
@@ -176,6 +178,7 @@ void transport_free(struct transport **where)
     if (t == NULL)
         return;
     t->freed = true;
+    gss_kex_cancel(t);
     t->phase = PHASE_ENDED;
     close_socket(t);
     loop_defer(t->server->loop, destroy,

@@ -80,7 +80,10 @@ struct transport {
     unsigned early_rekeys;
     struct buf session_id;
     char *algorithms;
-    size_t host_key; /* index of the one used */
+    size_t host_key;                /* index of the one used */
+    struct helper_job *gss_job;     /* gss_kex.c: a helper looks at the client's token */
+    struct gss_kex *gss;            /* and has: libssh can be shown the message */
+    struct gss_exchange *gss_first; /* of the first exchange, until transport_take_gss() */
 
     uint64_t bytes_received, bytes_sent;
     struct transport_end end; /* reason is owned */

@@ -3,6 +3,7 @@
 #include "base/reader.h"
 #include "transport/connection.h"
 #include "transport/filter.h"
+#include "transport/gss_kex.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -87,6 +88,7 @@ static void send_ext_info(struct transport *t)
 
 static void note_host_key(struct transport *t)
 {
+    t->host_key = t->server->host_key_count; /* GSSAPI's exchange needs none */
     for (size_t i = 0; i < t->server->host_key_count; i++)
         if (ssh_key_type(t->server->host_keys[i].private_key) == t->session->srv.hostkey)
             t->host_key = i;
@@ -202,7 +204,9 @@ static bool deliver_kex(struct transport *t, const struct packet *packet)
     }
     session->packet_state = PACKET_STATE_PROCESSING;
     before = connection_enter(t);
+    gss_kex_enter(t);
     ssh_packet_process(session, type);
+    gss_kex_leave(t);
     connection_leave(before);
     session->packet_state = PACKET_STATE_INIT;
     if (session->session_state == SSH_SESSION_STATE_ERROR) {
@@ -329,6 +333,8 @@ bool deliver_packet(struct transport *t, const struct packet *packet)
     case FILTER_REFUSE:
         return refuse(t, type);
     case FILTER_LIBSSH:
+        if (gss_kex_begin(t, packet))
+            return false;
         if (!is_of_exchange(type) || handshakes_may_begin(t))
             return deliver_kex(t, packet);
         park(t, packet);

@@ -4,25 +4,14 @@
  * Straight on the GSSAPI library: libssh's own way answers inside its packet callback, so that
  * neither the keytab nor the policy could be waited for.
  */
+#include "transport/gss.h"
 #include "base/alloc.h"
-#include "transport/transport.h"
 
-#include <gssapi/gssapi.h>
 #include <gssapi/gssapi_ext.h>
 #include <gssapi/gssapi_krb5.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define ERROR_MAX 512
-
-struct gss_exchange {
-    gss_cred_id_t credential;
-    gss_ctx_id_t context;
-    bool done;
-    char *client, *acceptor;
-    char error[ERROR_MAX];
-};
 
 /* The library takes them as not const, and leaves them alone. */
 static gss_OID_desc kerberos = {9, (void *)"\x2a\x86\x48\x86\xf7\x12\x01\x02\x02"};
@@ -162,6 +151,7 @@ static enum gss_step complete(struct gss_exchange *e, gss_OID mechanism, OM_uint
         return fail(e, "a principal has no name that can be written");
     if (strncmp(e->acceptor, "host/", 5) != 0)
         return fail(e, "the client's ticket is for a service that is not ours");
+    e->flags = flags;
     e->done = true;
     return GSS_STEP_DONE;
 }

@@ -141,7 +141,9 @@ struct bytes transport_host_key_blob(const struct transport *t, size_t index)
 
 struct bytes transport_host_key_used(const struct transport *t)
 {
-    return t->keys ? transport_host_key_blob(t, t->host_key) : bytes_of(NULL, 0);
+    bool used = t->keys && t->host_key < t->server->host_key_count;
+
+    return used ? transport_host_key_blob(t, t->host_key) : bytes_of(NULL, 0);
 }
 
 static enum ssh_digest_e digest_for(const struct transport *t, const struct host_key *key)

@@ -151,7 +151,8 @@ static void on_resumed(void *arg)
 {
     struct transport *t = arg;
 
-    if (connection_is_open(t) && t->paused == 0 && t->parked.len > 0 && !t->in_line)
+    if (connection_is_open(t) && t->paused == 0 && t->parked.len > 0 && !t->in_line &&
+        t->gss_job == NULL)
         input_go_on(t);
 }
 

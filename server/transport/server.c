@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "transport/server.h"
 
+#include "transport/gss_kex.h"
+
 #include "base/alloc.h"
 
 #include <event2/event.h>
@@ -103,6 +105,8 @@ static bool bind_offers(ssh_bind sshbind, const struct transport_settings *s, ch
 
         if (list == NULL)
             return false;
+        if (lists[i].slot == SSH_KEX && s->gss != NULL)
+            list = gss_kex_offer(list);
         sshbind->wanted_methods[lists[i].slot] = list;
     }
     /* Compression before login would let anybody feed our inflater. */
@@ -135,6 +139,10 @@ static bool server_init(struct transport_server *server, const struct transport_
         *error = xstrdup("version comment: 1 to 200 printable ASCII characters are allowed");
         return false;
     }
+    if (s->gss != NULL && !gss_kex_is_possible()) {
+        *error = xasprintf("GSSAPI key exchange: %s does not have it", transport_library());
+        return false;
+    }
     if (!load_host_keys(server, s->host_key_files, error))
         return false;
     server->bind = ssh_bind_new();
@@ -157,6 +165,8 @@ struct transport_server *transport_server_new(struct loop *loop,
 
     *error = NULL;
     server->loop = loop;
+    server->helpers = settings->helpers;
+    server->gss = settings->gss;
     server->references = 1;
     TAILQ_INIT(&server->handshakes);
     server->rekey_bytes = settings->rekey_bytes ? settings->rekey_bytes : (uint64_t)1 << 30;

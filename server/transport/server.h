@@ -33,6 +33,8 @@ struct transport_server {
     size_t host_key_count;
     uint64_t rekey_bytes;
     uint32_t rekey_seconds, rekey_answer_ms;
+    struct helpers *helpers;
+    const struct gss_settings *gss; /* NULL: no GSSAPI key exchange */
     /* handshakes.c: one of them in a turn of the loop */
     TAILQ_HEAD(, transport) handshakes; /* in line; each has parked its message */
     struct event *handshake_turn;       /* timer; NULL before the first */

@@ -9,6 +9,7 @@
 #define PARLEY_TRANSPORT_TRANSPORT_H
 
 #include "base/bytes.h"
+#include "base/helpers.h"
 #include "base/loop.h"
 
 /* ---- process-wide */
@@ -18,6 +19,8 @@ bool transport_global_init(void);
 const char *transport_library(void); /* "libssh 0.12.2", for --version */
 
 /* ---- the server side of one worker: host keys and offers */
+
+struct gss_settings;
 
 struct transport_settings {
     const char *const *host_key_files; /* NULL-terminated; one per type; at least one */
@@ -29,6 +32,9 @@ struct transport_settings {
     uint32_t rekey_seconds; /* 0: 3600 */
     uint32_t
         rekey_answer_ms; /* a peer that does not finish a rekey by then is cut off; 0: 60,000 */
+    /* GSSAPI key exchange, on these helpers; borrowed. NULL: not offered. */
+    const struct gss_settings *gss;
+    struct helpers *helpers;
 };
 
 struct transport_server;
@@ -121,7 +127,8 @@ uint64_t transport_bytes_sent(const struct transport *transport);
 
 size_t transport_host_key_count(const struct transport *transport);
 struct bytes transport_host_key_blob(const struct transport *transport, size_t index);
-/* The host key that this connection's key exchange used (publickey-hostbound-v00@openssh.com). */
+/* The host key that this connection's key exchange used (publickey-hostbound-v00@openssh.com);
+ * empty if that was GSSAPI's. */
 struct bytes transport_host_key_used(const struct transport *transport);
 /* Signs `data` with the host key of that blob; RSA with rsa-sha2-512, or -256 if that is what key
  * exchange used. False: not our key. */
@@ -242,6 +249,9 @@ bool gss_exchange_verify(struct gss_exchange *exchange, struct bytes data, struc
 const char *gss_exchange_client(const struct gss_exchange *exchange); /* "alice@EXAMPLE.ORG" */
 const char *gss_exchange_acceptor(
     const struct gss_exchange *exchange); /* "host/server.example.org@EXAMPLE.ORG" */
+/* The context that the first key exchange made, if that was GSSAPI's; NULL otherwise, and when it
+ * was taken already. Owned. */
+struct gss_exchange *transport_take_gss(struct transport *transport);
 /* What the library said of the last failure, for the log; never NULL. */
 const char *gss_exchange_error(const struct gss_exchange *exchange);
 

@@ -97,5 +97,7 @@ void fake_touch(bool present, bool verified);
 #define FAKE_GSS_NO_KEYTAB "/no/keytab"
 
 int fake_gss_alive(void); /* exchanges: for leaks */
+/* The next transport that is asked has made this client's context when keys were exchanged. */
+void fake_gss_key_exchange(const char *client);
 
 #endif

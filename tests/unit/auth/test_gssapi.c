@@ -465,6 +465,92 @@ static void the_end_of_a_connection_takes_the_exchange_back(void **state)
     assert_int_equal(fake_gss_alive(), 0);
 }
 
+/* ---- gssapi-keyex */
+
+#define KEYEX POLICY__AUTH_METHOD__AUTH_METHOD_GSSAPI_KEYEX
+
+static void send_keyex(struct login *l, const char *user, const char *signed_user)
+{
+    struct buf mic = {0};
+
+    wire_put(&mic, "scsss", FAKE_SESSION_ID, REQUEST, signed_user, "ssh-connection",
+             "gssapi-keyex");
+    send_request(l, user, "gssapi-keyex", "S", buf_bytes(&mic));
+    buf_clear(&mic);
+}
+
+static void begin_keyex(struct login *l)
+{
+    fake_begin(l->control, (Policy__AuthMethod[]){KEYEX, FAKE_PASSWORD, 0});
+}
+
+static void the_key_exchanges_context_logs_in(void **state)
+{
+    struct login *l = *state;
+    const Policy__AuthCompletedRequest *completed;
+
+    fake_gss_key_exchange("alice@EXAMPLE");
+    send_keyex(l, "alice", "alice");
+    begin_keyex(l);
+    expect_idle(l); /* the code first */
+    fake_help(l->helpers, HELPER_DONE);
+    expect_asked(l, RPC_VALIDATE_GSS_PRINCIPAL);
+    fake_fail(l->control, RPC_VALIDATE_GSS_PRINCIPAL, ABSENT);
+    expect_success(l);
+    completed = fake_question(l->control, RPC_AUTH_COMPLETED);
+    assert_int_equal(completed->context->passed[0]->method, KEYEX);
+}
+
+/* The context outlives a request, but not one whose library hangs. */
+static void test_t20_keyex_needs_its_code_and_its_name(void **state)
+{
+    struct login *l = *state;
+
+    fake_gss_key_exchange("alice@EXAMPLE");
+    send_keyex(l, "root", "alice"); /* a code of another request */
+    begin_keyex(l);
+    fake_help(l->helpers, HELPER_DONE);
+    expect_failure(l, "gssapi-keyex,password", false);
+    assert_int_equal(fake_asked(l->control, RPC_VALIDATE_GSS_PRINCIPAL), 0);
+    send_keyex(l, "root", "root");
+    fake_help(l->helpers, HELPER_DONE);
+    fake_fail(l->control, RPC_VALIDATE_GSS_PRINCIPAL, ABSENT); /* alice is not root */
+    expect_failure(l, "gssapi-keyex,password", false);
+    send_keyex(l, "root", "root");
+    fake_help(l->helpers, HELPER_EXPIRED);
+    expect_failure(l, "gssapi-keyex,password", false);
+    send_keyex(l, "root", "root");
+    expect_failure(l, "gssapi-keyex,password", false);
+    expect_no_success(l);
+}
+
+static void test_t20_without_its_key_exchange_it_is_not_offered(void **state)
+{
+    struct login *l = *state;
+
+    send_keyex(l, "alice", "alice");
+    begin_keyex(l);
+    expect_failure(l, "password", false);
+    assert_int_equal(fake_jobs(l->helpers), 0);
+}
+
+static void the_next_user_has_the_context_as_well(void **state)
+{
+    struct login *l = *state;
+
+    fake_gss_key_exchange("alice@EXAMPLE");
+    send_keyex(l, "root", "root");
+    begin_keyex(l);
+    fake_help(l->helpers, HELPER_DONE);
+    fake_fail(l->control, RPC_VALIDATE_GSS_PRINCIPAL, ABSENT);
+    expect_failure(l, "gssapi-keyex,password", false);
+    send_keyex(l, "alice", "alice");
+    begin_keyex(l);
+    fake_help(l->helpers, HELPER_DONE);
+    fake_fail(l->control, RPC_VALIDATE_GSS_PRINCIPAL, ABSENT);
+    expect_success(l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -490,6 +576,10 @@ int main(void)
         gss_test(without_a_key_nothing_is_offered),
         gss_test(a_library_that_hangs_is_a_no),
         gss_test(the_end_of_a_connection_takes_the_exchange_back),
+        gss_test(the_key_exchanges_context_logs_in),
+        gss_test(test_t20_keyex_needs_its_code_and_its_name),
+        gss_test(test_t20_without_its_key_exchange_it_is_not_offered),
+        gss_test(the_next_user_has_the_context_as_well),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
