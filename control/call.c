@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "control/scan.h"
+#include "control/tsan.h"
 
 #include <assert.h>
 #include <grpc/byte_buffer_reader.h>
@@ -128,6 +129,7 @@ void call_metadata_clear(struct call_metadata *metadata)
 
 static void wipe_and_free(void *data, size_t len)
 {
+    tsan_acquire(data);
     explicit_bzero(data, len);
     free(data);
 }
@@ -142,6 +144,7 @@ bool call_pack(const ProtobufCMessage *message, grpc_slice *out, char **why)
         wipe_and_free(packed, len);
         return false;
     }
+    tsan_release(packed); /* whoever lets go last frees it, on whatever thread */
     *out = grpc_slice_new_with_len(packed, len, wipe_and_free);
     return true;
 }

@@ -5,29 +5,11 @@
 #include "control/internal.h"
 
 #include "base/log.h"
+#include "control/tsan.h"
 
 #include <assert.h>
 #include <signal.h>
 #include <string.h>
-
-#if defined(__SANITIZE_THREAD__)
-#define TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define TSAN 1
-#endif
-#endif
-
-#ifdef TSAN
-/* gRPC is not instrumented: the sanitizer cannot see that a batch happens before its tag. */
-void __tsan_release(void *address);
-void __tsan_acquire(void *address);
-#define tsan_release __tsan_release
-#define tsan_acquire __tsan_acquire
-#else
-#define tsan_release(address) ((void)(address))
-#define tsan_acquire(address) ((void)(address))
-#endif
 
 static void *run(void *arg)
 {
@@ -41,7 +23,7 @@ static void *run(void *arg)
         if (event.type == GRPC_QUEUE_SHUTDOWN)
             return NULL;
         assert(event.type == GRPC_OP_COMPLETE);
-        tsan_acquire(tag);
+        tsan_acquire(tag); /* the batch */
         tag->done(tag, event.success != 0);
     }
 }

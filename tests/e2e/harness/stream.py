@@ -72,7 +72,7 @@ class ChannelStream:
 
     async def write(self, payload: bytes, extended_type: int = 0) -> None:
         """In pieces no larger than the daemon takes."""
-        largest = self.opened.max_payload_bytes
+        largest = self.opened.max_payload_bytes or 1 << 20
         for at in range(0, len(payload), largest):
             await self.send(pb.ChannelAction(data=pb.ChannelData(payload=payload[at : at + largest], extended_type=extended_type)))
 
