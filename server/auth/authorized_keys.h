@@ -2,9 +2,10 @@
  * OpenSSH authorized_keys text (sshd(8), AUTHORIZED_KEYS FILE FORMAT), as BeginAuth hands it over.
  * A line that cannot be parsed or enforced accepts nothing.
  *
- * Where this differs from OpenSSH: a NUL, a date that is not in the calendar and a service name in
- * place of a port make the line invalid; names are never resolved, so a host name in `from` matches
- * nobody, and a negated one makes the line accept nothing; tunnel="n" refuses tunnels (see below).
+ * Where this is stricter than OpenSSH: a NUL, a date that is not in the calendar, and in permitopen
+ * an empty host or the name of a service make the line accept nothing. Names are never resolved, so
+ * a host name in `from` matches nobody, and a negated one makes the line accept nothing. With
+ * tunnel="n" there are no tunnels (see below), and `restrict` takes them away for good.
  */
 #ifndef PARLEY_AUTH_AUTHORIZED_KEYS_H
 #define PARLEY_AUTH_AUTHORIZED_KEYS_H

@@ -115,8 +115,8 @@ static const char *source_problem(const struct source *source, bool *matches_som
 {
     if (source->text.len == 0)
         return "from: an empty entry";
-    if (holds_any(source->text, " \t!"))
-        return "from: a blank or '!' within an entry";
+    if (holds_any(source->text, "!")) /* behind a blank, mostly: OpenSSH takes it for a name */
+        return "from: a '!' within an entry";
     if (holds_any(source->text, "/") && (!source->is_network || source->is_ambiguous))
         return "from: not a network";
     if (!source->is_network && source->negated && !must_be_address(source->text))

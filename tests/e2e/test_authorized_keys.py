@@ -75,3 +75,29 @@ def test_a_list_that_is_too_long_accepts_nobody(policy: Policy, daemon: Daemon, 
     client.service()
     assert client.try_key("alice", key).type == wire.USERAUTH_FAILURE
     assert not daemon.events("login")
+
+
+def test_what_is_enforced_later_is_carried(policy: Policy, ssh: OpenSsh, user_key: Key) -> None:
+    options = 'permitopen="db:5432",permitopen="[::1]:*",permitlisten="8080",permitlisten="localhost:22",tunnel="3",no-touch-required,no-user-rc,environment="A=1",environment="A=2"'
+    listed(policy, f"{options} {user_key.public}")
+    assert ssh.run("x", key=user_key).status == 0
+    sum = policy.wait_for("AuthCompleted").restrictions
+    assert list(sum.permit_open.patterns) == ["db:5432", "[::1]:*"]
+    assert list(sum.permit_listen.patterns) == ["*:8080", "localhost:22"]
+    assert sum.no_tunnel and sum.no_user_rc and sum.touch_not_required and not sum.no_port_forwarding
+    assert [(v.name, v.value) for v in sum.environment] == [(b"A", b"1")]
+
+
+def test_the_first_line_that_fits_counts(policy: Policy, daemon: Daemon, ssh: OpenSsh, user_key: Key) -> None:
+    lines = [
+        f'from="*,!127.0.0.*" {user_key.public}',
+        f'expiry-time="20200101" {user_key.public}',
+        f"cert-authority {user_key.public}",
+        f'from="host.example.org,127.0.0.0/8",expiry-time="20990101",no-pty {user_key.public}',
+        user_key.public,
+    ]
+    listed(policy, *lines)
+    assert ssh.run("x", key=user_key).status == 0
+    assert daemon.wait_event("key_accepted")["line"] == "4"
+    assert policy.wait_for("AuthCompleted").restrictions.no_pty
+    assert "ValidatePublicKey" not in policy.names()
