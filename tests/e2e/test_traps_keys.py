@@ -348,11 +348,13 @@ def clock(work: Path) -> Clock:
     return Clock(work)
 
 
-LIFETIME_S = 2
+LIFETIME_S = 4  # enough to log in and to be heard on a machine that is busy
 
 
-@pytest.mark.parametrize("jump_s", [0, 3600, -3600])
-@pytest.mark.parametrize("where", ["ConnectionMade", "ValidatePublicKey", "AuthCompleted"])
+@pytest.mark.parametrize(
+    "where,jump_s",
+    [("AuthCompleted", 0), ("AuthCompleted", 3600), ("AuthCompleted", -3600), ("ValidatePublicKey", -3600), ("ConnectionMade", 3600)],
+)
 def test_t18_a_grant_ends_in_its_time_whatever_the_clock_says(
     policy: Policy, start_daemon: StartDaemon, raw: Raw, clock: Clock, where: str, jump_s: int
 ) -> None:

@@ -148,7 +148,8 @@ def require_auth(
 
     `methods` are offered without asking the *_supported handlers. `required` are sets of methods: a login needs all
     of one set, whatever single answers say. Keys in `authorized_keys` (OpenSSH's format, options included) need no
-    validate_public_key.
+    validate_public_key, certificates of a cert-authority in it no validate_ca_key. Keys in `revoked_keys` (a KRL, or one
+    key a line) are refused unasked.
     """
     return Answer(
         requirement=login_pb2.REQUIREMENT_REQUIRED,
