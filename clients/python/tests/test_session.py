@@ -312,7 +312,7 @@ def test_large_writes_arrive_whole_and_in_pieces():
             action = await stream.receive()
             if action is None or action.WhichOneof("action") == "exit_status":
                 return out
-            assert len(action.data.payload) <= 32 * 1024
+            assert len(action.data.payload) <= 64 * 1024
             out += action.data.payload
 
     assert play(script, scenario)[0] == payload
