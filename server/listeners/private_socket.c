@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #define SOCKET_NAME "agent"
-#define BACKLOG     16
+#define BACKLOG     128
 
 struct private_socket {
     struct private_dir dir;

@@ -57,7 +57,10 @@ name, cookie = found[0][3], found[0][4]
 with socket.create_connection((host, 6000 + int(number))) as x:
     x.sendall(struct.pack("<BxHHHHxx", 0x6C, 11, 0, len(name), len(cookie)) + padded(name) + padded(cookie))
     size = int(sys.argv[1])
-    x.sendall(struct.pack(">I", size) + b"d" * size)
+    if x.recv(1) != b"\1":  # as any X11 client, it says no more before it is let in
+        size = -7
+    else:
+        x.sendall(struct.pack(">I", size) + b"d" * size)
     answer = b""
     while len(answer) < 7 + size and (more := x.recv(65536)):
         answer += more
@@ -125,12 +128,16 @@ class XServer:
             except OSError:
                 return
             with client, client.makefile("rb") as reader:
-                setup = reader.read(48)
+                setup = reader.read(12)
+                for size in (setup[6:8], setup[8:10]):
+                    setup += reader.read((int.from_bytes(size, "little") + 3) // 4 * 4)
+                if len(setup) < 12:
+                    continue
+                client.sendall(b"\1")
                 drawn = reader.read(int.from_bytes(reader.read(4), "big"))
-                if setup:
-                    self.seen.append(setup)
-                    client.sendall(b"painted" + drawn)
-                    reader.read(1)  # its end
+                self.seen.append(setup)
+                client.sendall(b"painted" + drawn)
+                reader.read(1)  # its end
 
     def close(self) -> None:
         self.listener.shutdown(socket.SHUT_RDWR)
@@ -243,6 +250,9 @@ def test_x11_with_paramiko(house: Policy, local: Daemon, host_key: Key) -> None:
         session.exec_command("x")
         poll(lambda: taken, "an x11 channel")
         data = b""
+        while len(data) < 48:
+            data += taken[0].recv(65536)
+        taken[0].sendall(b"\1")
         while len(data) < 48 + 4 + 1000:
             data += taken[0].recv(65536)
         taken[0].sendall(b"painted")
@@ -250,6 +260,20 @@ def test_x11_with_paramiko(house: Policy, local: Daemon, host_key: Key) -> None:
         assert session.makefile().read().split()[:2] == [b"7", b"painted"]
     finally:
         transport.close()
+
+
+def test_x11_with_asyncssh(house: Policy, local: Daemon, x_server: XServer, work: Path) -> None:
+    house.on.ExecRequested = python(X_CLIENT, "1000")
+
+    async def main() -> Any:
+        async with asyncssh.connect(
+            "127.0.0.1", local.port, username="alice", known_hosts=None, client_keys=None, config=None, agent_path=None
+        ) as connection:
+            display = f"127.0.0.1:{x_server.number}"
+            return await connection.run("x", x11_forwarding="ignore_failure", x11_display=display, x11_auth_path=str(work / "none"))
+
+    result = asyncio.run(asyncio.wait_for(main(), PATIENCE_S))
+    assert result.stdout.split()[:2] == ["1007", "painted"], result.stderr
 
 
 # ---- the agent

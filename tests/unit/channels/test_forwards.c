@@ -3,11 +3,13 @@
 
 #include "base/alloc.h"
 #include "channels/internal.h"
+#include "fakes/helpers_fake.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <event2/event.h>
 #include <netinet/in.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -412,6 +414,113 @@ static void sockets_end_with_their_session(void **state)
     env_clear(&env);
 }
 
+/* ---- the program's user, whom a helper looks up */
+
+static int started;
+
+static void start(struct channel *channel, const Policy__SessionAnswer *answer)
+{
+    assert_int_equal(answer->endpoint_case, POLICY__SESSION_ANSWER__ENDPOINT_PROCESS);
+    assert_int_equal(channel->state, CHANNEL_OPEN);
+    started++;
+}
+
+/* Begins the program of channel 0 as this user. */
+static void prepare(struct client *c, const char *user)
+{
+    Policy__SessionAnswer answer = POLICY__SESSION_ANSWER__INIT;
+    Policy__ProcessEndpoint process = POLICY__PROCESS_ENDPOINT__INIT;
+
+    started = 0;
+    process.user = (char *)user;
+    answer.endpoint_case = POLICY__SESSION_ANSWER__ENDPOINT_PROCESS;
+    answer.process = &process;
+    session_prepare(c->channels->table[0], &answer, start);
+}
+
+static struct client *with_helpers(void **state)
+{
+    struct client *c = *state;
+
+    c->settings.helpers = helpers_new(1, 10);
+    client_start(c);
+    open_session(c, PEER, 0);
+    return c;
+}
+
+/* What the program will find in its environment. */
+static const struct env_list *look_up(struct client *c, enum helper_outcome outcome)
+{
+    assert_int_equal(started, 0);
+    assert_int_equal(fake_jobs(c->settings.helpers), 1);
+    fake_help(c->settings.helpers, outcome);
+    assert_int_equal(started, 1);
+    return &c->channels->table[0]->session->provided;
+}
+
+static void end_helpers(struct client *c)
+{
+    channels_free(&c->channels, NULL);
+    client_turn(c);
+    helpers_free(&c->settings.helpers);
+}
+
+static void the_user_is_looked_up(void **state)
+{
+    struct client *c = with_helpers(state);
+    const struct passwd *me = getpwuid(geteuid());
+
+    if (me == NULL)
+        skip(); /* a container's user may be a mere number */
+    prepare(c, me->pw_name);
+    assert_int_equal(started, 1); /* nothing was granted: nobody needs to know */
+    grant_agent(c);
+    prepare(c, me->pw_name);
+    assert_non_null(variable(look_up(c, HELPER_DONE), "SSH_AUTH_SOCK"));
+    end_helpers(c);
+}
+
+static void a_user_who_is_not_found_has_no_socket(void **state)
+{
+    static const enum helper_outcome outcomes[] = {HELPER_DONE, HELPER_EXPIRED, HELPER_REFUSED};
+    struct client *c = with_helpers(state);
+
+    grant_agent(c);
+    for (int i = 0; i < 3; i++) {
+        prepare(c, "no-such-user-here");
+        assert_int_equal(look_up(c, outcomes[i])->count, 0);
+    }
+    end_helpers(c);
+}
+
+static void our_own_user_needs_no_looking_up(void **state)
+{
+    struct client *c = *state;
+
+    open_session(c, PEER, 0);
+    grant_agent(c);
+    prepare(c, "");
+    assert_int_equal(started, 1);
+    assert_non_null(variable(&c->channels->table[0]->session->provided, "SSH_AUTH_SOCK"));
+    session_close_forwards(c->channels->table[0]);
+    assert_int_equal(c->channels->table[0]->session->provided.count, 0);
+    prepare(c, "somebody"); /* and without helpers nobody is */
+    assert_int_equal(started, 1);
+    assert_int_equal(c->channels->table[0]->session->provided.count, 0);
+}
+
+static void a_session_may_end_meanwhile(void **state)
+{
+    struct client *c = with_helpers(state);
+
+    grant_agent(c);
+    prepare(c, "no-such-user-here");
+    fake_deliver(c->transport, CH_CLOSE, "u", 0);
+    expect_sent(c, CH_CLOSE, "u", PEER);
+    end_helpers(c);
+    assert_int_equal(started, 0);
+}
+
 static void too_many_connections_are_closed(void **state)
 {
     struct client *c = *state;
@@ -464,6 +573,10 @@ int main(void)
         client_test(an_agents_client_reaches_the_ssh_client),
         client_test(what_was_not_granted_has_no_socket),
         client_test(sockets_end_with_their_session),
+        client_later_test(the_user_is_looked_up),
+        client_later_test(a_user_who_is_not_found_has_no_socket),
+        client_test(our_own_user_needs_no_looking_up),
+        client_later_test(a_session_may_end_meanwhile),
         client_test(too_many_connections_are_closed),
         client_test(a_socket_that_cannot_be_is_left_out),
     };
