@@ -336,7 +336,7 @@ bool auth_has_failed(const struct auth *auth)
 
 bool auth_is_asking(const struct auth *auth)
 {
-    return auth->asking != NULL;
+    return auth->asking != NULL || auth->helping != NULL;
 }
 
 bool auth_is_done(const struct auth *auth)
