@@ -91,6 +91,15 @@ void auth_fault(struct auth *auth, uint32_t code, const char *reason)
     auth->events->fault(auth->owner, code, reason);
 }
 
+bool auth_is_over(struct auth *auth)
+{
+    if (auth->state != AUTH_FAULTY && !transport_is_open(auth->transport)) {
+        auth->state = AUTH_FAULTY;
+        lane_clear(&auth->lane);
+    }
+    return auth->state == AUTH_FAULTY;
+}
+
 /* The lane is not resumed from within its own run(): a request that ended at once is found there.
  */
 static void leave_lane(struct auth *auth)
@@ -244,6 +253,8 @@ void auth_dispatch(struct auth *auth)
     const struct auth_method *method = auth->request.method;
     uint32_t bit = method ? METHOD_BIT(method->method) : 0;
 
+    if (auth_is_over(auth))
+        return;
     if (auth->not_required && auth->remaining == 0) {
         Policy__Factor factor = POLICY__FACTOR__INIT;
 

@@ -158,6 +158,8 @@ bool auth_is_given(const struct auth *auth, const struct auth_method *method);
 
 /* auth.c: the lane */
 void auth_dispatch(struct auth *auth); /* the head's user is begun: go on with its method */
+/* The connection is being ended, and this room is freed soon: no answer leads on to anything. */
+bool auth_is_over(struct auth *auth);
 void auth_fault(struct auth *auth, uint32_t code, const char *reason);
 void auth_request_end(struct auth *auth); /* the head has its reply: the lane goes on */
 /* The head has asked the client something: method->message() gets the answer. A new request ends

@@ -144,6 +144,8 @@ static void log_attempt(struct auth *auth, const char *outcome, const char *why)
 /* why NULL: the "none" request that clients open with, which is no attempt if it comes first. */
 static void fail(struct auth *auth, const char *why)
 {
+    if (auth_is_over(auth))
+        return;
     if (why != NULL || auth->requests > 1)
         auth->failures++;
     if (why != NULL)
@@ -219,6 +221,8 @@ static bool pass_factor(struct auth *auth, Policy__Factor *factor, const Policy_
     struct grant mark = *auth->grant;
     const char *refusal;
 
+    if (auth_is_over(auth))
+        return false;
     if (allow != NULL)
         grant_add_allow(auth->grant, allow);
     grant_add(auth->grant, restrictions);

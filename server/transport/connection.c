@@ -117,6 +117,11 @@ void transport_disconnect(struct transport *t, uint32_t code, const char *reason
     end_with(t, TRANSPORT_END_LOCAL, code, reason ? reason : "", language ? language : "");
 }
 
+bool transport_is_open(const struct transport *t)
+{
+    return connection_is_open(t);
+}
+
 static void on_writable(evutil_socket_t fd, short what, void *arg)
 {
     struct transport *t = arg;

@@ -105,6 +105,9 @@ void transport_send_auth_success(struct transport *transport);
 void transport_disconnect(struct transport *transport, uint32_t code, const char *reason,
                           const char *language);
 
+/* False as soon as the connection is being ended, by whomever: ended() follows. */
+bool transport_is_open(const struct transport *transport);
+
 /* Bytes that data producers may queue now; 0 while keys are exchanged or the output stands above
  * its high-water mark. */
 size_t transport_room(struct transport *transport);

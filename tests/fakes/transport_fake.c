@@ -299,6 +299,11 @@ void transport_disconnect(struct transport *t, uint32_t code, const char *reason
         t->disconnect = (struct fake_disconnect){true, code, xstrdup(reason), xstrdup(language)};
 }
 
+bool transport_is_open(const struct transport *t)
+{
+    return !t->ended && !t->disconnect.called;
+}
+
 size_t transport_room(struct transport *t)
 {
     if (t->room == 0)

@@ -26,7 +26,13 @@ static bool on_message(void *owner, uint8_t type, struct bytes message)
     return auth_message(l->auth, type, message);
 }
 
-static const struct transport_events transport_events = {.message = on_message};
+static void on_ended(void *owner, const struct transport_end *end)
+{
+    (void)owner;
+    (void)end;
+}
+
+static const struct transport_events transport_events = {.message = on_message, .ended = on_ended};
 
 static void on_disconnect(void *owner, uint32_t code, const char *reason, const char *language)
 {

@@ -290,6 +290,37 @@ static void an_empty_auth_completed_is_no(void **state)
     assert_int_equal(l->completed, 0);
 }
 
+/* T5: the peer broke the protocol while the policy thought; the rooms live to the end of the turn.
+ */
+static void an_answer_to_who_is_gone_leads_nowhere(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        struct login *l;
+        void *fresh;
+
+        login_setup(&fresh);
+        l = fresh;
+        send_password(l, "alice", "secret");
+        send_password(l, "alice", "secret");
+        if (i > 0)
+            fake_begin_both(l->control);
+        fake_end(l->transport, TRANSPORT_END_PROTOCOL, 2, "message 90 is not allowed now");
+        if (i == 0)
+            fake_begin_open(l->control);
+        else if (i == 1)
+            fake_allow(l->control, RPC_VALIDATE_PASSWORD);
+        else if (i == 2)
+            fake_deny(l->control, RPC_VALIDATE_PASSWORD, "");
+        else
+            fake_partial(l->control, RPC_VALIDATE_PASSWORD, FAKE_PUBLICKEY, NULL);
+        expect_idle(l);
+        expect_no_success(l);
+        expect_silence(l);
+        login_teardown(&fresh);
+    }
+}
+
 static void freeing_while_asking_is_silent(void **state)
 {
     struct login *l = *state;
@@ -318,6 +349,7 @@ int main(void)
         cmocka_unit_test(no_answer_never_logs_in),
         login_test(empty_answers_never_log_in),
         login_test(an_empty_auth_completed_is_no),
+        cmocka_unit_test(an_answer_to_who_is_gone_leads_nowhere),
         login_test(freeing_while_asking_is_silent),
     };
 
