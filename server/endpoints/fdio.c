@@ -7,13 +7,13 @@
 
 #define TERMINAL_MIN_BYTES 2048 /* who gave from so much */
 #define TERMINAL_MAX_BYTES 4096 /* to so much may have more: a terminal gives that at once */
+#define PIPE_BYTES         (512 * 1024)  /* of a pipe that fills, where there is room for it */
 #define FINISH_MAX_BYTES   (1024 * 1024) /* after the program has gone, from who still writes */
 
 /* A source that pours in pieces that are smaller than a read is left alone for a moment, once it
  * has done so for a while: each read costs a turn of the loop and a write to the client. */
-#define REST_MIN_BYTES  4096
-#define REST_AFTER      8
-#define REST_PIPE_BYTES (512 * 1024) /* what it can pour meanwhile */
+#define REST_MIN_BYTES 4096
+#define REST_AFTER     8
 static const struct timeval rest_time = {.tv_usec = 1000};
 
 static bool is_pause(int error)
@@ -99,7 +99,7 @@ static void rest(struct fdio_reader *reader)
 {
     if (reader->rest_timer == NULL) {
         reader->rest_timer = event_new(loop_events(reader->side.loop), -1, 0, on_rested, reader);
-        fcntl(reader->fd, F_SETPIPE_SZ, REST_PIPE_BYTES); /* where it is a pipe and there is room */
+        fcntl(reader->fd, F_SETPIPE_SZ, PIPE_BYTES); /* where it is a pipe and there is room */
     }
     event_del(reader->readable);
     event_add(reader->rest_timer, &rest_time);
@@ -292,6 +292,9 @@ size_t fdio_writer_write(struct fdio_writer *writer, struct bytes data)
     }
     taken = writer->failed ? data.len : written > 0 ? (size_t)written : 0;
     if (taken < data.len) { /* a short write: the kernel is full */
+        if (!writer->enlarged)
+            fcntl(writer->fd, F_SETPIPE_SZ, PIPE_BYTES);
+        writer->enlarged = true;
         writer->blocked = true;
         event_add(writer->writable, NULL);
     }

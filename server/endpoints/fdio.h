@@ -77,6 +77,7 @@ struct fdio_writer {
     struct event *writable;
     size_t passed; /* written, and not told yet by writable() */
     bool blocked;  /* the kernel takes no more for now */
+    bool enlarged; /* it did not once, and was asked for more room */
     bool failed;
     bool failure_told;
     bool telling; /* at the end of the turn */

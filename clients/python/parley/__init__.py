@@ -52,6 +52,7 @@ from parley.channel import (  # noqa: E402
 )
 from parley.context import Context  # noqa: E402
 from parley.handlers import Policy  # noqa: E402
+from parley.programs import login_environment, login_shell, sftp_server  # noqa: E402
 from parley.server import Server, serve, service  # noqa: E402
 
 __version__ = "0.1.0"
@@ -66,6 +67,6 @@ __all__ = [
     "METHODS", "TIED_TO_PASSWORD", "Answer", "accept", "allow", "challenge", "change_required", "deny", "forward",
     "limits", "listen", "managed", "no_auth_required", "partial", "process", "refuse", "require_auth", "restrictions",
     "stream", "upstream", "Break", "Channel", "ChannelClosed", "Data", "Eof", "Session", "Signal", "WindowChange",
-    "Context", "Policy", "Server", "serve", "service", "KEY_PHASE_PROBE", "KEY_PHASE_PROVEN", "ChannelOptions",
+    "Context", "Policy", "login_environment", "login_shell", "sftp_server", "Server", "serve", "service", "KEY_PHASE_PROBE", "KEY_PHASE_PROVEN", "ChannelOptions",
     "ClientAgent", "UpstreamHop", "auth_pb2", "channel_pb2", "common_pb2", "connection_pb2", "login_pb2",
 ]  # fmt: skip

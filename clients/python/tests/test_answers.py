@@ -1,5 +1,8 @@
 """Each helper becomes the message of the RPC it is an answer to; everything else is an error, never a yes."""
 
+import os
+import pwd
+
 import pytest
 
 import parley
@@ -166,3 +169,18 @@ def test_what_is_no_answer(rpc, value):
 def test_a_message_of_the_right_type_is_taken_as_it_is():
     answer = login_pb2.PasswordAnswer(deny=common_pb2.Deny(message="x"))
     assert build(answer, "ValidatePassword") is answer
+
+
+def test_programs_as_of_a_login():
+    me = pwd.getpwuid(os.getuid())
+    answer = build(parley.login_shell(me.pw_name, b"ls \xff"), "ExecRequested").process
+    assert list(answer.argv) == [(me.pw_shell or "/bin/sh").encode(), b"-c", b"ls \xff"]
+    assert (answer.user, answer.directory, answer.keep_environment) == (me.pw_name, b"", True)
+    variables = {variable.name: variable.value for variable in answer.environment}
+    assert variables[b"HOME"] == me.pw_dir.encode() and variables[b"LOGNAME"] == me.pw_name.encode()
+    assert set(variables) == {b"HOME", b"USER", b"LOGNAME", b"SHELL", b"PATH"}
+    answer = build(parley.login_shell(me.pw_name, environment={"TZ": "UTC"}, max_processes=9), "ShellRequested").process
+    assert answer.argv[1] == b"-l" and answer.max_processes == 9
+    assert parley.login_environment(me.pw_name, PATH="/mine")["PATH"] == "/mine"
+    with pytest.raises(KeyError):
+        parley.login_shell("no-such-user")

@@ -3,13 +3,15 @@
 import asyncio
 import importlib.util
 import json
+import os
+import pwd
 from pathlib import Path
 
 import grpc
 import pytest
 
 import parley
-from client import ask, run
+from client import CONTEXT, ask, run
 
 PACKAGE = Path(__file__).resolve().parent.parent
 channel_pb2, auth_pb2 = parley.channel_pb2, parley.auth_pb2
@@ -157,6 +159,29 @@ def test_one_time_code():
         assert dialogue(policy, password, code) == ["challenge", "challenge", end]
     now[0] = 1111111109
     assert dialogue(policy, "wonderland", "081804")[-1] == "allow"
+
+
+# ---- the shell server
+
+
+def test_shell_server(tmp_path, monkeypatch):
+    module = example("shell_server")
+    me = pwd.getpwuid(os.getuid())
+    home = me[:5] + (str(tmp_path),) + me[6:]
+    monkeypatch.setattr(module.pwd, "getpwnam", lambda name: pwd.struct_passwd(home) if name == CONTEXT.user else {}[name])
+    (tmp_path / ".ssh").mkdir()
+    keys = tmp_path / ".ssh" / "authorized_keys"
+    assert module.authorized_keys(CONTEXT.user) == module.authorized_keys("nobody-here") == b""
+    keys.write_text("ssh-ed25519 AAAA me\n")
+    keys.chmod(0o600)
+    policy = module.ShellServer()
+    answer = ask(policy, "BeginAuth")
+    assert answer.authorized_keys == b"ssh-ed25519 AAAA me\n"
+    keys.chmod(0o666)
+    assert module.authorized_keys(CONTEXT.user) == b""
+    keys.unlink()
+    os.mkfifo(keys)
+    assert module.authorized_keys(CONTEXT.user) == b""
 
 
 # ---- the demo

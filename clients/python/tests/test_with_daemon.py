@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import importlib.util
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -146,5 +147,34 @@ def test_demo(tmp_path):
                     process.stdin.write("\x04")
                     assert (await process.stdout.read()).endswith("Bye.\r\n")
                     assert (await process.wait()).exit_status == 130
+
+    asyncio.run(play())
+
+
+def test_shell_server(tmp_path):
+    """Whoever runs the tests logs in to their own account; a key that is not listed does not."""
+    me = pwd.getpwuid(os.getuid())
+    (tmp_path / ".ssh").mkdir()
+    keys = [asyncssh.generate_private_key("ssh-ed25519") for _ in range(2)]
+    path = tmp_path / ".ssh" / "authorized_keys"
+    path.write_bytes(keys[0].export_public_key())
+    path.chmod(0o600)
+    wrapper = tmp_path / "policy.py"  # the example, in a home of our own
+    wrapper.write_text(
+        "import pwd, runpy, sys\n"
+        "entry = pwd.getpwnam\n"
+        f"pwd.getpwnam = lambda name: pwd.struct_passwd(entry(name)[:5] + ({str(tmp_path)!r},) + entry(name)[6:])\n"
+        f"runpy.run_path({str(PACKAGE / 'examples' / 'shell_server.py')!r}, run_name='__main__')\n"
+    )
+
+    async def play():
+        async with daemon(tmp_path, wrapper) as port:
+            with pytest.raises(asyncssh.PermissionDenied):
+                await connect(port, me.pw_name, client_keys=[keys[1]])
+            async with connect(port, me.pw_name, client_keys=[keys[0]]) as client:
+                result = await client.run('echo "$USER $LOGNAME $HOME"; exit 4')
+                assert (result.stdout, result.exit_status) == (f"{me.pw_name} {me.pw_name} {tmp_path}\n", 4)
+                result = await client.run(input="echo from-a-shell $0\n")
+                assert "from-a-shell" in result.stdout and result.exit_status == 0
 
     asyncio.run(play())
