@@ -275,26 +275,39 @@ void fdio_writer_init(struct fdio_writer *writer, const struct fdio_side *side, 
     };
 }
 
+/* What the kernel takes now; less than all: it is full. */
+static size_t write_some(struct fdio_writer *writer, struct bytes data)
+{
+    ssize_t written;
+
+    do
+        written = write(writer->fd, data.data, data.len);
+    while (written < 0 && errno == EINTR);
+    if (written >= 0)
+        return (size_t)written;
+    if (!is_pause(errno)) {
+        writer->failed = true;
+        writer->error = errno;
+    }
+    return 0;
+}
+
 size_t fdio_writer_write(struct fdio_writer *writer, struct bytes data)
 {
-    ssize_t written = 0;
-    size_t taken;
+    size_t taken = 0;
 
     if (writer->blocked || data.len == 0)
         return 0;
     if (!writer->failed)
-        do
-            written = write(writer->fd, data.data, data.len);
-        while (written < 0 && errno == EINTR);
-    if (written < 0 && !is_pause(errno)) {
-        writer->failed = true;
-        writer->error = errno;
-    }
-    taken = writer->failed ? data.len : written > 0 ? (size_t)written : 0;
-    if (taken < data.len) { /* a short write: the kernel is full */
-        if (!writer->enlarged)
-            fcntl(writer->fd, F_SETPIPE_SZ, PIPE_BYTES);
+        taken = write_some(writer, data);
+    if (taken < data.len && !writer->failed && !writer->enlarged) {
         writer->enlarged = true;
+        if (fcntl(writer->fd, F_SETPIPE_SZ, PIPE_BYTES) > 0)
+            taken += write_some(writer, bytes_of(data.data + taken, data.len - taken));
+    }
+    if (writer->failed)
+        taken = data.len;
+    if (taken < data.len) {
         writer->blocked = true;
         event_add(writer->writable, NULL);
     }
