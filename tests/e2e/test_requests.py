@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
+import socket
+from pathlib import Path
 from typing import Any, Callable
 
 import pytest
 
 from harness.answers import accept, open_house, wait_close
 from harness.contract import pb
+from harness.daemon import Daemon
 from harness.policy import Policy
 from harness.rawclient import RawClient
 from harness.stream import ChannelStream
 from harness.wait import PATIENCE_S
-from harness.wire import string
+from harness.wire import string, u32
 
 Raw = Callable[..., RawClient]
 
@@ -121,3 +124,28 @@ def test_options_belong_to_the_session(policy: Policy, raw: Raw) -> None:
     client = raw().login()
     number = client.open()
     assert not client.request(number, "exec", string("x"))
+
+
+def test_what_came_before_a_close_arrives(policy: Policy, daemon: Daemon, raw: Raw, work: Path) -> None:
+    """A client that has said all sends its last bytes, EOF and CLOSE at once; the one it speaks to may be slow."""
+    open_house(policy)
+    path = str(work / "slow.sock")
+    policy.on.UnixConnectionRequested = pb.OpenAnswer(forward=pb.ForwardEndpoint())
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        client = raw().login()
+        number = client.open("direct-streamlocal@openssh.com", rest=string(path) + string("") + u32(0))
+        said = os.urandom(2 << 20)
+        for at in range(0, len(said), 1 << 15):
+            client.data(number, said[at : at + (1 << 15)])
+        client.eof(number)
+        client.close_channel(number)
+        other = client.open(channel=1)  # nothing waits for the slow one
+        assert other != number and not daemon.events("channel_closed")
+        slow, _ = listener.accept()
+        with slow, slow.makefile("rb") as reader:
+            assert reader.read() == said
+    while client.until(97).u32() != 0:
+        pass
+    assert daemon.wait_event("channel_closed")["bytes_in"] == str(2 << 20)
