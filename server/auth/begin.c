@@ -43,7 +43,6 @@ static void forget_user(struct auth *auth)
     key_lists_clear(&auth->lists);
     auth->methods_fixed = false;
     auth->kbdint_tied = false;
-    auth->unverified_key = false;
     auth->disabled = disabled_methods(auth);
     auth->known = auth_unasked_methods();
     auth->offered = auth->known & ~auth->disabled;

@@ -16,6 +16,7 @@ void grant_drop_user(struct grant *grant)
 {
     shrink_to(grant, grant->of_connection);
     grant->expires_at_ms = grant->connection_expires_at_ms;
+    grant->unverified_key = false;
 }
 
 void grant_rollback(struct grant *grant, const struct grant *mark)
@@ -141,6 +142,8 @@ const char *grant_refusal(const struct grant *grant, const char *peer_ip)
 
     if (grant->expires_at_ms != 0 && clock_ms() >= grant->expires_at_ms)
         return "the grant has expired";
+    if (grant->unverified_key && grant_verify_required(grant))
+        return "the key that was accepted did not verify its user";
     for (size_t i = 0; i < grant->count; i++) {
         const Policy__Restrictions *r = grant->list[i];
 

@@ -16,6 +16,7 @@ struct grant {
     size_t count, of_connection; /* all; those from before the first user name */
     uint64_t expires_at_ms;      /* clock_ms(); 0: never */
     uint64_t connection_expires_at_ms;
+    bool unverified_key; /* a key was accepted that did not verify its user (PIN, finger) */
 };
 
 void grant_clear(struct grant *grant);

@@ -107,10 +107,9 @@ struct auth {
         *required; /* sets of factors, a bit per method each; one of them must be passed whole */
     size_t required_count;
 
-    bool unverified_key; /* a key was passed whose user the key did not verify (PIN, finger) */
-    uint32_t passed;     /* bit per method: factors passed */
-    uint32_t remaining;  /* bit per method: after a partial success only these go on; 0: no partial
-                            success yet */
+    uint32_t passed;    /* bit per method: factors passed */
+    uint32_t remaining; /* bit per method: after a partial success only these go on; 0: no partial
+                           success yet */
 
     /* Methods still to be asked about for the list of the failure that is being sent */
     size_t listing;

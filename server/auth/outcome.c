@@ -205,14 +205,6 @@ static bool required_met(const struct auth *auth)
     return auth->required_count == 0;
 }
 
-/* Can what was granted be kept? A key that is behind us cannot verify its user any more. */
-static const char *auth_refusal(const struct auth *auth)
-{
-    if (auth->unverified_key && grant_verify_required(auth->grant))
-        return "the key that was accepted did not verify its user";
-    return grant_refusal(auth->grant, auth->peer_ip);
-}
-
 /* Adds the factor and its restrictions; false, with all of it taken back, if the sum cannot be
  * kept. */
 static bool pass_factor(struct auth *auth, Policy__Factor *factor, const Policy__Allow *allow,
@@ -227,7 +219,7 @@ static bool pass_factor(struct auth *auth, Policy__Factor *factor, const Policy_
         grant_add_allow(auth->grant, allow);
     grant_add(auth->grant, restrictions);
     grant_add_all(auth->grant, &auth->request.credential);
-    refusal = auth_refusal(auth);
+    refusal = grant_refusal(auth->grant, auth->peer_ip);
     if (refusal != NULL) {
         grant_rollback(auth->grant, &mark);
         auth_fail(auth, refusal);
@@ -235,7 +227,7 @@ static bool pass_factor(struct auth *auth, Policy__Factor *factor, const Policy_
     }
     auth->passed |= METHOD_BIT(factor->method);
     if (factor->method == POLICY__AUTH_METHOD__AUTH_METHOD_PUBLICKEY)
-        auth->unverified_key = !auth->request.facts.user_verified;
+        auth->grant->unverified_key = !auth->request.facts.user_verified;
     asker_add_factor(auth->asker, factor);
     return true;
 }
@@ -350,7 +342,7 @@ static void on_completed(void *owner, enum outcome outcome, const ProtobufCMessa
     }
     if (outcome == ANSWERED)
         grant_add_allow(auth->grant, answer->allow);
-    refusal = auth_refusal(auth);
+    refusal = grant_refusal(auth->grant, auth->peer_ip);
     if (refusal != NULL) {
         auth_fault(auth, DISCONNECT_BY_APPLICATION, refusal);
         return;

@@ -248,6 +248,22 @@ static void a_later_verify_required_finds_the_key(void **state)
     assert_int_equal(l->completed, 0);
 }
 
+/* As Supervise may tighten it. */
+static void after_login_it_finds_the_key_too(void **state)
+{
+    struct login *l = *state;
+    Policy__Restrictions r = POLICY__RESTRICTIONS__INIT;
+
+    r.verify_required = true;
+    send_signed(l, "alice", KEY_A);
+    fake_begin_both(l->control);
+    fake_allow(l->control, RPC_VALIDATE_PUBLIC_KEY);
+    expect_success(l);
+    assert_null(grant_refusal(&l->grant, "192.0.2.7"));
+    grant_tighten(&l->grant, &r);
+    assert_non_null(grant_refusal(&l->grant, "192.0.2.7"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -260,6 +276,7 @@ int main(void)
         login_test(the_lists_of_one_user_are_not_the_next_ones),
         login_test(revoked_ones_are_worth_no_question),
         login_test(a_later_verify_required_finds_the_key),
+        login_test(after_login_it_finds_the_key_too),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
