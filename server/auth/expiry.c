@@ -39,6 +39,22 @@ static bool strip_utc(struct bytes *text)
     return len > 0;
 }
 
+/* As mktime() does, which looks at the file of the time zone again for each line of a long text. In
+ * the hours that a clock's change skips or repeats either side may be meant. */
+static time_t local_to_utc(time_t local)
+{
+    time_t when = local;
+
+    for (int i = 0; i < 2; i++) {
+        struct tm there;
+
+        if (localtime_r(&when, &there) == NULL)
+            return 0;
+        when = local - there.tm_gmtoff;
+    }
+    return when;
+}
+
 bool expiry_parse(struct bytes text, uint64_t *seconds_since_1970)
 {
     bool utc = strip_utc(&text);
@@ -65,9 +81,10 @@ bool expiry_parse(struct bytes text, uint64_t *seconds_since_1970)
                      .tm_mday = day,
                      .tm_hour = hour,
                      .tm_min = minute,
-                     .tm_sec = second,
-                     .tm_isdst = -1};
-    when = utc ? timegm(&tm) : mktime(&tm);
+                     .tm_sec = second};
+    when = timegm(&tm);
+    if (!utc)
+        when = local_to_utc(when);
     if (when <= 0) /* 0 would say "never", and what is before 1970 was not meant */
         return false;
     *seconds_since_1970 = (uint64_t)when;

@@ -376,17 +376,31 @@ static void expiry_ends_a_line(void **state)
 
 static void expiry_is_local_time(void **state)
 {
-    struct authorized_line *line;
+    static const struct {
+        const char *when;
+        uint64_t seconds;
+    } cases[] = {
+        {"203007011200", 1909130400},    /* summer */
+        {"203001011200", 1893495600},    /* winter */
+        {"203003310159", 1901149140},    /* the last minute of winter, ... */
+        {"203003310300", 1901149200},    /* and the first one of summer */
+        {"203010270159", 1919289540},    /* before the hour that comes twice */
+        {"203010270300", 1919296800},    /* and after it */
+        {"20300701", 1909087200},        /* midnight */
+        {"20300701120000Z", 1909137600}, /* not local */
+    };
 
     (void)state;
-    setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0", 1);
+    setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3", 1);
     tzset();
-    line = find("expiry-time=\"203007011200\" " ED, (struct asked){0}); /* summer */
-    assert_int_equal(line->expires_at, 1909130400);
-    authorized_line_free(&line);
-    line = find("expiry-time=\"203001011200\" " ED, (struct asked){0});
-    assert_int_equal(line->expires_at, 1893495600);
-    authorized_line_free(&line);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char *text = xasprintf("expiry-time=\"%s\" " ED, cases[i].when);
+        struct authorized_line *line = find(text, (struct asked){0});
+
+        assert_int_equal(line->expires_at, cases[i].seconds);
+        authorized_line_free(&line);
+        free(text);
+    }
     setenv("TZ", "UTC", 1);
     tzset();
 }
