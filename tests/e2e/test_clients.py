@@ -14,7 +14,7 @@ import asyncssh
 import paramiko
 import pytest
 
-from harness.answers import PASSWORD, PUBLICKEY, begin, cat, key_house, key_ok, open_house, password_house, password_ok, say, serve
+from harness.answers import PASSWORD, PUBLICKEY, begin, cat, key_house, key_ok, methods, open_house, password_house, password_no, password_ok, say, serve
 from harness.clients import OpenSsh
 from harness.contract import pb
 from harness.daemon import Daemon, clean_env
@@ -140,6 +140,33 @@ def test_asyncssh_thirty_sessions(policy: Policy, start_daemon: Callable[..., Da
     assert with_asyncssh(daemon, work) == [str(i) for i in range(30)]
 
 
+def two_factors(policy: Policy, key: Key) -> None:
+    """A key that BeginAuth hands over, and a password."""
+    policy.on.BeginAuth = begin(PUBLICKEY, PASSWORD, authorized_keys=f"no-pty {key.public}".encode(), required=[methods(PUBLICKEY, PASSWORD)])
+    policy.on.ValidatePassword = lambda request, _: password_ok() if request.password == "wonderland" else password_no()
+    serve(policy, say(b"in"))
+
+
+def both_passed(policy: Policy) -> bool:
+    completed = policy.wait_for("AuthCompleted")
+    return [factor.method for factor in completed.context.passed] == [PUBLICKEY, PASSWORD] and completed.restrictions.no_pty
+
+
+def test_asyncssh_two_factors(policy: Policy, daemon: Daemon, user_key: Key) -> None:
+    two_factors(policy, user_key)
+    how = {"client_keys": [str(user_key.path)], "request_pty": False}
+    result = with_asyncssh(daemon, lambda connection: connection.run("x"), password="wonderland", **how)
+    assert result.stdout == "in" and both_passed(policy)
+
+
+def test_asyncssh_half_a_login(policy: Policy, daemon: Daemon, user_key: Key) -> None:
+    two_factors(policy, user_key)
+    for half in ({"client_keys": [str(user_key.path)]}, {"password": "wonderland"}, {"client_keys": [str(user_key.path)], "password": "no"}):
+        with pytest.raises(asyncssh.PermissionDenied):
+            with_asyncssh(daemon, lambda connection: connection.run("x"), **half)
+    assert not daemon.events("login")
+
+
 # ---- paramiko
 
 
@@ -170,6 +197,20 @@ def test_paramiko_wrong_password(policy: Policy, daemon: Daemon) -> None:
     password_house(policy)
     with pytest.raises(paramiko.AuthenticationException):
         paramiko_client(daemon, password="no")
+
+
+def test_paramiko_two_factors(policy: Policy, daemon: Daemon, user_key: Key) -> None:
+    two_factors(policy, user_key)
+    with paramiko_client(daemon, key_filename=str(user_key.path), password="wonderland") as client:
+        assert client.exec_command("x", timeout=PATIENCE_S)[1].read() == b"in"
+    assert both_passed(policy)
+
+
+def test_paramiko_half_a_login(policy: Policy, daemon: Daemon, user_key: Key) -> None:
+    two_factors(policy, user_key)
+    with pytest.raises(paramiko.SSHException):
+        paramiko_client(daemon, key_filename=str(user_key.path), password="no")
+    assert not daemon.events("login")
 
 
 def test_paramiko_threads_share_a_connection(policy: Policy, daemon: Daemon) -> None:
