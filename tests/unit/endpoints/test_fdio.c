@@ -259,6 +259,41 @@ static void test_finish_waits_for_room(void **state)
     assert_int_equal(s->ended, 1);
 }
 
+static void pour(struct side *s)
+{
+    static const char chunk[8192];
+
+    assert_int_equal(write(s->in[1], chunk, sizeof(chunk)), sizeof(chunk));
+    event_base_loop(loop_events(s->loop), EVLOOP_NONBLOCK);
+}
+
+/* It may gather more meanwhile; whoever waits for an answer has it at once. */
+static void test_a_source_that_pours_is_given_a_rest(void **state)
+{
+    struct side *s = *state;
+    size_t poured = 0;
+
+    while (s->reader.rest_timer == NULL) {
+        pour(s);
+        poured += 8192;
+        assert_int_equal(s->seen.len, poured);
+    }
+    assert_true(event_pending(s->reader.rest_timer, EV_TIMEOUT, NULL));
+    fdio_reader_hurry(&s->reader);
+    assert_false(event_pending(s->reader.rest_timer, EV_TIMEOUT, NULL));
+    pour(s);
+    assert_int_equal(s->seen.len, poured + 8192);
+    for (int i = 0; i < 20; i++)
+        pour(s);
+    event_base_loop(loop_events(s->loop), EVLOOP_ONCE); /* the rest is over by itself */
+    turn(s);
+    close(s->in[1]);
+    s->in[1] = -1;
+    while (s->ended == 0)
+        event_base_loop(loop_events(s->loop), EVLOOP_ONCE);
+    assert_int_equal(s->seen.len, poured + 21 * 8192);
+}
+
 static void test_what_was_written_is_told_at_the_end_of_the_turn(void **state)
 {
     struct side *s = *state;
@@ -332,6 +367,7 @@ int main(void)
         TEST(test_finish_reads_what_is_there_and_ends),
         TEST(test_finish_ends_even_if_somebody_writes_for_ever),
         TEST(test_finish_waits_for_room),
+        TEST(test_a_source_that_pours_is_given_a_rest),
         TEST(test_what_was_written_is_told_at_the_end_of_the_turn),
         TEST(test_a_full_descriptor_takes_less_and_says_when_it_takes_more),
         TEST(test_what_nobody_reads_is_swallowed_and_said_once),
