@@ -34,8 +34,8 @@ PUBLIC = {
     "conn": {"conn.h"},
     "auth": {"auth.h"},
     "channels": {"channels.h", "env.h"},  # env.h: a value that channels.h speaks of
-    "endpoints": {"endpoint.h", "dial.h"},  # dial.h: connecting, before there is an endpoint
-    "listeners": {"listener.h", "admission.h", "private.h"},
+    "endpoints": {"endpoint.h", "dial.h", "splice.h"},  # what comes before an endpoint, and without a channel
+    "listeners": {"listener.h", "admission.h", "private.h", "remote.h"},
     "config": {"config.h"},
     "transport": {"transport.h"},
     "control": {"control.h"},

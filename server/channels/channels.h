@@ -49,6 +49,10 @@ struct channels_events {
     /* A channel was confirmed, by either side; and one that was is gone. */
     void (*opened)(void *owner, const struct channel_note *note);
     void (*closed)(void *owner, const struct channel_note *note);
+    /* Something that the client asked us to listen on; not told when the connection ends. */
+    void (*listener)(void *owner, bool opened, const Policy__ListenerNote *note);
+    /* What became of channels_open_by_policy(); error "": the channel of that number is open. */
+    void (*opened_by_policy)(void *owner, uint64_t id, const char *error, uint32_t channel);
 };
 
 struct channels *channels_new(struct transport *transport, struct asker *asker,
@@ -62,6 +66,13 @@ void channels_writable(struct channels *channels);
 void channels_set_limits(struct channels *channels, uint32_t max_sessions, uint32_t max_channels);
 /* Closes it without an exit status. False: no such channel is open. */
 bool channels_close_one(struct channels *channels, uint32_t id, const char *why);
+/* False: nobody listens there for this client. */
+bool channels_close_listener(struct channels *channels, const Policy__Address *address);
+/* One of SuperviseAction's open actions, by its case. NULL: the client is asked, and
+ * opened_by_policy() follows; else why not. */
+const char *channels_open_by_policy(struct channels *channels, uint64_t id,
+                                    Policy__SuperviseAction__ActionCase action,
+                                    const Policy__OpenToClient *open);
 /* The login allows less from now on: these rules take the place of the old ones, and what no longer
  * fits is closed. */
 void channels_tighten(struct channels *channels, const struct channels_rules *rules);

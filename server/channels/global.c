@@ -1,8 +1,6 @@
 /* Global requests (RFC 4254 section 4; OpenSSH PROTOCOL sections 2.2 and 2.5). */
 #include "channels/internal.h"
 
-#include "base/log.h"
-
 #define HOST_KEYS_PROVED_MAX 16
 
 static void send_reply(struct channels *channels, bool success, struct bytes fields)
@@ -17,7 +15,7 @@ static void send_reply(struct channels *channels, bool success, struct bytes fie
 
 /* hostkeys-prove-00@openssh.com: a signature of each key that the client names, over this session.
  */
-static bool prove_host_keys(struct channels *channels, struct reader *r, struct buf *reply)
+static bool prove(struct channels *channels, struct reader *r, struct buf *reply)
 {
     bool proved = r->left > 0;
     size_t count = 0;
@@ -39,56 +37,77 @@ static bool prove_host_keys(struct channels *channels, struct reader *r, struct 
     return proved;
 }
 
-static bool no_more_sessions(struct channels *channels, struct reader *r, struct buf *reply)
+static void prove_host_keys(struct channels *channels, struct reader *r)
 {
-    (void)r;
-    (void)reply;
-    channels->no_more_sessions = true;
-    return true;
+    struct buf reply = {0};
+    bool proved = prove(channels, r, &reply);
+
+    global_done(channels, proved, buf_bytes(&reply));
+    buf_clear(&reply);
 }
 
-/* One row per request; `run` NULL: the handler is in the contract, but not called yet. Others fail,
- * keepalives among them: any reply is what those want. */
+static void no_more_sessions(struct channels *channels, struct reader *r)
+{
+    (void)r;
+    channels->no_more_sessions = true;
+    global_done(channels, true, (struct bytes){0});
+}
+
+/* One row per request; each ends in global_done(). Others fail, keepalives among them: any reply is
+ * what those want. */
 static const struct {
-    const char *name, *handler;
-    bool (*run)(struct channels *channels, struct reader *r, struct buf *reply);
+    const char *name;
+    void (*run)(struct channels *channels, struct reader *r);
 } global_types[] = {
-    {"hostkeys-prove-00@openssh.com", NULL, prove_host_keys},
-    {"no-more-sessions@openssh.com", NULL, no_more_sessions},
-    {"tcpip-forward", "ServerRequested", NULL},
-    {"cancel-tcpip-forward", "ServerRequested", NULL},
-    {"streamlocal-forward@openssh.com", "UnixServerRequested", NULL},
-    {"cancel-streamlocal-forward@openssh.com", "UnixServerRequested", NULL},
+    {"hostkeys-prove-00@openssh.com", prove_host_keys},
+    {"no-more-sessions@openssh.com", no_more_sessions},
+    {"tcpip-forward", remote_listen_tcp},
+    {"cancel-tcpip-forward", remote_cancel_tcp},
+    {"streamlocal-forward@openssh.com", remote_listen_path},
+    {"cancel-streamlocal-forward@openssh.com", remote_cancel_path},
 };
+
+/* The lane is not resumed from within its own run(): a request that ended at once is found there.
+ */
+void global_done(struct channels *channels, bool success, struct bytes fields)
+{
+    if (channels->global_wants_reply)
+        send_reply(channels, success, success ? fields : (struct bytes){0});
+    if (channels->global_running)
+        channels->global_running = false;
+    else
+        lane_resume(&channels->globals);
+}
+
+static void run(struct channels *channels, struct bytes name, struct reader *r)
+{
+    for (size_t i = 0; i < sizeof(global_types) / sizeof(global_types[0]); i++)
+        if (bytes_are(name, global_types[i].name)) {
+            global_types[i].run(channels, r);
+            return;
+        }
+    global_done(channels, false, (struct bytes){0});
+}
 
 enum lane_step global_run(void *owner, uint8_t type, struct bytes message)
 {
     struct channels *channels = owner;
     struct reader r = reader_of(message);
     struct bytes name = reader_string(&r);
-    bool want_reply = reader_bool(&r);
-    struct buf reply = {0};
-    bool success = false;
+    bool waits;
 
     (void)type;
     if (channels->faulty)
         return LANE_DONE;
-    if (!reader_ok(&r)) {
+    channels->global_wants_reply = reader_bool(&r);
+    channels->global_running = true;
+    if (reader_ok(&r))
+        run(channels, name, &r);
+    else
         channels_fault(channels, "Malformed global request");
-        return LANE_DONE;
-    }
-    for (size_t i = 0; i < sizeof(global_types) / sizeof(global_types[0]); i++) {
-        if (!bytes_are(name, global_types[i].name))
-            continue;
-        if (global_types[i].run != NULL)
-            success = global_types[i].run(channels, &r, &reply);
-        else
-            log_not_called_yet(channels, global_types[i].handler, global_types[i].name);
-    }
-    if (want_reply)
-        send_reply(channels, success, success ? buf_bytes(&reply) : (struct bytes){0});
-    buf_clear(&reply);
-    return LANE_DONE;
+    waits = channels->global_running && !channels->faulty;
+    channels->global_running = false;
+    return waits ? LANE_WAIT : LANE_DONE;
 }
 
 static void begin_request(struct buf *message, const char *name, bool want_reply)

@@ -111,8 +111,9 @@ struct channel {
     bool exit_reported;
     char *end_reason; /* for the log */
 
-    struct session *session; /* of a session channel; else NULL */
-    struct direct *direct;   /* of a direct-* channel; else NULL */
+    struct session *session;     /* of a session channel; else NULL */
+    struct direct *direct;       /* of a direct-* channel; else NULL */
+    struct forwarded *forwarded; /* of a forwarded-* channel; else NULL */
 };
 
 struct channels {
@@ -132,6 +133,13 @@ struct channels {
     bool faulty;           /* the connection is told to end: nothing is handled any more */
     bool no_more_sessions; /* no-more-sessions@openssh.com */
     struct lane globals;
+    struct decision *asking; /* about the head of that lane */
+    bool global_running;     /* inside the lane: the head began in this call */
+    bool global_wants_reply; /* of that head */
+    LIST_HEAD(, remote) remotes;
+    size_t remote_count;
+    LIST_HEAD(, accepted) accepted; /* connections to them that are not channels yet */
+    size_t accepted_count;
     size_t turn; /* whose turn it is when the transport has room again */
 };
 
@@ -220,6 +228,21 @@ void direct_open_tcpip(struct channels *channels, const struct opening *opening,
 void direct_open_streamlocal(struct channels *channels, const struct opening *opening,
                              struct reader *r);
 
+/* remote.c, forwarded.c; each of these four ends in global_done(), now or from a later callback */
+extern const struct channel_kind forwarded_tcpip_kind, forwarded_streamlocal_kind;
+void remote_listen_tcp(struct channels *channels, struct reader *r);
+void remote_cancel_tcp(struct channels *channels, struct reader *r);
+void remote_listen_path(struct channels *channels, struct reader *r);
+void remote_cancel_path(struct channels *channels, struct reader *r);
+void remotes_tighten(struct channels *channels);
+void remotes_clear(struct channels *channels);
+/* What a channel to the client from there is called, and the fields of its open. NULL: nobody
+ * listens there. */
+const struct channel_kind *remote_kind(const struct channels *channels,
+                                       const Policy__OpenToClient *open, struct buf *fields,
+                                       struct forwarded **from);
+void forwarded_free(struct forwarded **from);
+
 /* permit.c: why the restrictions of the login forbid it; NULL: they do not */
 const char *permit_open(const struct channels_rules *rules, const char *host, uint32_t port);
 const char *permit_listen(const struct channels_rules *rules, const char *host, uint32_t port);
@@ -236,5 +259,7 @@ void request_malformed(struct channel *channel);
 /* A handler of the contract that this daemon does not call yet: refuses, and says so. */
 void log_not_called_yet(struct channels *channels, const char *handler, const char *request);
 enum lane_step global_run(void *owner, uint8_t type, struct bytes message);
+/* The head of the lane of global requests ends: replies if that is wanted, and goes on. */
+void global_done(struct channels *channels, bool success, struct bytes fields);
 
 #endif

@@ -98,6 +98,9 @@ void conn_apply_rules(struct conn *conn);
 void supervise_begin(struct conn *conn, Policy__OnLoss on_loss);
 void supervise_channel_opened(struct conn *conn, const struct channel_note *note);
 void supervise_channel_closed(struct conn *conn, const struct channel_note *note);
+void supervise_listener(struct conn *conn, bool opened, const Policy__ListenerNote *note);
+/* An action that took its time has ended. */
+void supervise_done(struct conn *conn, uint64_t id, const char *error, uint32_t channel);
 void supervise_clear(struct conn *conn);
 
 /* deadlines.c */

@@ -23,11 +23,23 @@ static void on_channel_closed(void *owner, const struct channel_note *note)
     supervise_channel_closed(owner, note);
 }
 
+static void on_listener(void *owner, bool opened, const Policy__ListenerNote *note)
+{
+    supervise_listener(owner, opened, note);
+}
+
+static void on_opened_by_policy(void *owner, uint64_t id, const char *error, uint32_t channel)
+{
+    supervise_done(owner, id, error, channel);
+}
+
 static const struct channels_events channels_events = {
     .fault = on_fault,
     .global_reply = on_global_reply,
     .opened = on_channel_opened,
     .closed = on_channel_closed,
+    .listener = on_listener,
+    .opened_by_policy = on_opened_by_policy,
 };
 
 /* ---- the rules */

@@ -74,7 +74,29 @@ void supervise_channel_closed(struct conn *conn, const struct channel_note *note
     send_note(conn, POLICY__SUPERVISE_EVENT__EVENT_CHANNEL_CLOSED, note);
 }
 
+void supervise_listener(struct conn *conn, bool opened, const Policy__ListenerNote *note)
+{
+    if (conn->supervise != NULL)
+        send_event(conn->supervise,
+                   opened ? POLICY__SUPERVISE_EVENT__EVENT_LISTENER_OPENED
+                          : POLICY__SUPERVISE_EVENT__EVENT_LISTENER_CLOSED,
+                   (ProtobufCMessage *)&note->base);
+}
+
+void supervise_done(struct conn *conn, uint64_t id, const char *error, uint32_t channel)
+{
+    Policy__ActionDone done = POLICY__ACTION_DONE__INIT;
+
+    done.id = id;
+    done.error = (char *)error;
+    done.channel = channel;
+    if (conn->supervise != NULL)
+        send_event(conn->supervise, POLICY__SUPERVISE_EVENT__EVENT_DONE, &done.base);
+}
+
 /* ---- actions: NULL, or why it was not done */
+
+static const char later[] = "later"; /* supervise_done() follows */
 
 static const char *do_disconnect(struct conn *conn, const Policy__SuperviseAction *action)
 {
@@ -124,6 +146,23 @@ static const char *do_close_channel(struct conn *conn, const Policy__SuperviseAc
     return NULL;
 }
 
+static const char *do_close_listener(struct conn *conn, const Policy__SuperviseAction *action)
+{
+    if (conn->channels == NULL || !channels_close_listener(conn->channels, action->close_listener))
+        return "no such listener";
+    return NULL;
+}
+
+static const char *do_open(struct conn *conn, const Policy__SuperviseAction *action)
+{
+    const char *why = "nobody is logged in";
+
+    if (conn->channels != NULL)
+        why = channels_open_by_policy(conn->channels, action->id, action->action_case,
+                                      action->open_x11); /* all four have one type */
+    return why != NULL ? why : later;
+}
+
 static const char *do_set_limits(struct conn *conn, const Policy__SuperviseAction *action)
 {
     deadlines_apply(conn, action->set_limits);
@@ -155,6 +194,12 @@ static const struct action_row {
     {POLICY__SUPERVISE_ACTION__ACTION_DEBUG, "debug", do_debug},
     {POLICY__SUPERVISE_ACTION__ACTION_BANNER, "banner", do_banner},
     {POLICY__SUPERVISE_ACTION__ACTION_CLOSE_CHANNEL, "close_channel", do_close_channel},
+    {POLICY__SUPERVISE_ACTION__ACTION_CLOSE_LISTENER, "close_listener", do_close_listener},
+    {POLICY__SUPERVISE_ACTION__ACTION_OPEN_FORWARDED_TCPIP, "open_forwarded_tcpip", do_open},
+    {POLICY__SUPERVISE_ACTION__ACTION_OPEN_FORWARDED_STREAMLOCAL, "open_forwarded_streamlocal",
+     do_open},
+    {POLICY__SUPERVISE_ACTION__ACTION_OPEN_X11, "open_x11", do_open},
+    {POLICY__SUPERVISE_ACTION__ACTION_OPEN_AGENT, "open_agent", do_open},
     {POLICY__SUPERVISE_ACTION__ACTION_SET_LIMITS, "set_limits", do_set_limits},
     {POLICY__SUPERVISE_ACTION__ACTION_TIGHTEN, "tighten", do_tighten},
 };
@@ -170,16 +215,16 @@ static const struct action_row *find_row(const Policy__SuperviseAction *action)
 static void carry_out(struct supervise *s, const Policy__SuperviseAction *action)
 {
     const struct action_row *row = find_row(action);
-    Policy__ActionDone done = POLICY__ACTION_DONE__INIT;
-    const char *error = row ? row->run(s->conn, action) : "this daemon cannot do that yet";
+    const char *error = row ? row->run(s->conn, action) : "this daemon cannot do that";
 
     log_info(asker_connection_id(s->conn->asker), "supervised",
              log_str("action", row ? row->name : "unknown"),
-             log_str("outcome", error ? "refused" : "done"), log_str("why", error));
-    done.id = action->id;
-    if (error != NULL)
-        done.error = (char *)error;
-    send_event(s, POLICY__SUPERVISE_EVENT__EVENT_DONE, &done.base);
+             log_str("outcome", error == NULL    ? "done"
+                                : error == later ? "begun"
+                                                 : "refused"),
+             error != later ? log_str("why", error) : log_none());
+    if (error != later)
+        supervise_done(s->conn, action->id, error ? error : "", 0);
 }
 
 static void carry_on(struct supervise *s)

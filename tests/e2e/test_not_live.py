@@ -19,8 +19,6 @@ Raw = Callable[..., RawClient]
 YES: dict[str, Any] = {
     "TunRequested": pb.OpenAnswer(forward=pb.ForwardEndpoint()),
     "TapRequested": pb.OpenAnswer(forward=pb.ForwardEndpoint()),
-    "ServerRequested": pb.ListenAnswer(listen=pb.ListenEndpoint()),
-    "UnixServerRequested": pb.ListenAnswer(listen=pb.ListenEndpoint()),
 }
 
 
@@ -61,32 +59,6 @@ def test_tap(eager: Policy, daemon: Daemon, raw: Raw) -> None:
     assert client.expect(92).u32() == 3
     assert daemon.wait_event("handler_not_called_yet")
     assert "TapRequested" not in eager.names()
-
-
-GLOBALS = {
-    "tcpip-forward": ("ServerRequested", string("127.0.0.1") + u32(0)),
-    "streamlocal-forward@openssh.com": ("UnixServerRequested", string("/tmp/x.sock")),
-}
-
-
-@pytest.mark.parametrize("name", GLOBALS)
-def test_listening(eager: Policy, daemon: Daemon, raw: Raw, name: str) -> None:
-    handler, rest = GLOBALS[name]
-    client = raw().login()
-    assert not client.global_request(name, rest)
-    check_logged(daemon, handler)
-    assert handler not in eager.names()
-    assert not client.global_request("cancel-" + name, rest)
-    client.open()
-
-
-
-
-def test_openssh_remote_forward_is_told(eager: Policy, ssh: OpenSsh) -> None:
-    result = ssh.run("x", options=("-R", "0:127.0.0.1:22", "-o", "ExitOnForwardFailure=yes"))
-    assert result.status == 255 and "forwarding failed" in result.err, result
-
-
 
 
 def test_unknown_requests_fail(eager: Policy, raw: Raw) -> None:

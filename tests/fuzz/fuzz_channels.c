@@ -74,7 +74,23 @@ static void on_note(void *owner, const struct channel_note *note)
     (void)note;
 }
 
-static const struct channels_events channels_events = {on_fault, on_global_reply, on_note, on_note};
+static void on_listener(void *owner, bool opened, const Policy__ListenerNote *note)
+{
+    (void)owner;
+    (void)opened;
+    (void)note;
+}
+
+static void on_opened_by_policy(void *owner, uint64_t id, const char *error, uint32_t channel)
+{
+    (void)owner;
+    (void)id;
+    (void)error;
+    (void)channel;
+}
+
+static const struct channels_events channels_events = {
+    on_fault, on_global_reply, on_note, on_note, on_listener, on_opened_by_policy};
 
 /* ---- channels that we open to the client: each offer ends once, each endpoint stops once */
 
@@ -265,7 +281,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     static const struct channels_settings settings = {
         .max_sessions = 3, .max_channels = 4, .window_bytes = 9000, .max_packet_bytes = 500};
     struct bytes feed = bytes_of(data, len);
-    struct channels_rules rules = {.no_pty = feed_u8(&feed) == 1, .no_x11 = len % 7 == 0, .no_agent = len % 7 == 1, .forced = feed_u8(&feed) & 1};
+    struct channels_rules rules = {.no_pty = feed_u8(&feed) == 1,
+                                   .no_x11 = len % 7 == 0,
+                                   .no_agent = len % 7 == 1,
+                                   .forced = feed_u8(&feed) & 1};
     struct env_list environment = {0};
     struct control *control = fake_control_new();
     struct target target = {0};

@@ -77,8 +77,25 @@ static void on_closed(void *owner, const struct channel_note *note)
     assert_true(c->closed <= c->opened);
 }
 
-static const struct channels_events channels_events = {on_fault, on_global_reply, on_opened,
-                                                       on_closed};
+static void on_listener(void *owner, bool opened, const Policy__ListenerNote *note)
+{
+    struct client *c = owner;
+
+    c->listeners += opened ? 1 : -1;
+    assert_non_null(note->address);
+}
+
+static void on_opened_by_policy(void *owner, uint64_t id, const char *error, uint32_t channel)
+{
+    struct client *c = owner;
+
+    c->done_id = id;
+    c->done_channel = channel;
+    snprintf(c->done_error, sizeof(c->done_error), "%s", error);
+}
+
+static const struct channels_events channels_events = {
+    on_fault, on_global_reply, on_opened, on_closed, on_listener, on_opened_by_policy};
 
 int client_setup_later(void **state)
 {

@@ -46,6 +46,10 @@ struct client {
     int faults, global_replies;
     int opened, closed; /* notes for Supervise */
     uint32_t noted;     /* the channel of the last one */
+    int listeners;      /* told as opened, and not as closed */
+    uint64_t done_id;   /* what became of an open by the policy */
+    uint32_t done_channel;
+    char done_error[128];
     char fault_reason[256];
 };
 

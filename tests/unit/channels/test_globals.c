@@ -14,18 +14,61 @@ static void unknown_requests_fail(void **state)
     expect_nothing(c);
 }
 
-static void forwarding_is_refused_until_it_is_called(void **state)
+static void ask_to_listen(struct client *c, const char *host, uint32_t port)
 {
-    static const char *const names[] = {"tcpip-forward", "cancel-tcpip-forward",
-                                        "streamlocal-forward@openssh.com",
-                                        "cancel-streamlocal-forward@openssh.com"};
-    struct client *c = *state;
+    fake_deliver(c->transport, GLOBAL_REQUEST, "sbsu", "tcpip-forward", true, host, port);
+}
 
-    for (size_t i = 0; i < 4; i++) {
-        fake_deliver(c->transport, GLOBAL_REQUEST, "sbsu", names[i], true, "", 0);
+static void only_an_explicit_yes_listens(void **state)
+{
+    static const enum outcome outcomes[] = {ABSENT, UNAVAILABLE, EXPIRED};
+    struct client *c = *state;
+    Policy__ListenAnswer answer = POLICY__LISTEN_ANSWER__INIT;
+    Policy__Refuse no = POLICY__REFUSE__INIT;
+
+    for (size_t i = 0; i < 3; i++) {
+        ask_to_listen(c, "localhost", 0);
+        expect_nothing(c);
+        fake_fail(c->control, RPC_SERVER_REQUESTED, outcomes[i]);
         expect_sent(c, REQUEST_FAILURE, "");
     }
-    assert_int_equal(fake_asked(c->control, RPC_COUNT), 0);
+    ask_to_listen(c, "localhost", 0);
+    answer.listener_case = POLICY__LISTEN_ANSWER__LISTENER_REFUSE;
+    answer.refuse = &no;
+    fake_answer(c->control, RPC_SERVER_REQUESTED, &answer.base);
+    expect_sent(c, REQUEST_FAILURE, "");
+    assert_int_equal(c->listeners, 0);
+}
+
+static void a_question_goes_with_the_connection(void **state)
+{
+    struct client *c = *state;
+
+    ask_to_listen(c, "localhost", 0);
+    expect_asked(c, RPC_SERVER_REQUESTED);
+    client_restart(c);
+    assert_int_equal(fake_pending(c->control), 0);
+}
+
+/* One lane: what comes behind a question waits for its answer. */
+static void replies_keep_the_order(void **state)
+{
+    struct client *c = *state;
+    Policy__ListenAnswer answer = POLICY__LISTEN_ANSWER__INIT;
+    Policy__ManagedListener managed = POLICY__MANAGED_LISTENER__INIT;
+
+    ask_to_listen(c, "host", 0);
+    fake_deliver(c->transport, GLOBAL_REQUEST, "sb", "whatever", true);
+    fake_deliver(c->transport, GLOBAL_REQUEST, "sbsu", "cancel-tcpip-forward", true, "host", 7);
+    expect_nothing(c);
+    answer.listener_case = POLICY__LISTEN_ANSWER__LISTENER_MANAGED;
+    answer.managed = &managed;
+    managed.port = 7;
+    fake_answer(c->control, RPC_SERVER_REQUESTED, &answer.base);
+    expect_sent(c, REQUEST_SUCCESS, "u", 7);
+    expect_sent(c, REQUEST_FAILURE, "");
+    expect_sent(c, REQUEST_SUCCESS, "");
+    assert_int_equal(c->listeners, 0); /* opened, then cancelled */
 }
 
 static void no_more_sessions_is_confirmed(void **state)
@@ -103,7 +146,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         client_test(unknown_requests_fail),
-        client_test(forwarding_is_refused_until_it_is_called),
+        client_test(only_an_explicit_yes_listens),
+        client_test(a_question_goes_with_the_connection),
+        client_test(replies_keep_the_order),
         client_test(no_more_sessions_is_confirmed),
         client_test(malformed_requests_are_faults),
         client_test(host_keys_are_announced_and_proved),

@@ -250,14 +250,28 @@ static void limits_change(void **state)
     assert_true(fake_sent(w->t, &message) && message.type == 92);
 }
 
-static void what_it_cannot_do_is_said(void **state)
+static void what_was_not_granted_is_not_done(void **state)
 {
     struct world *w = *state;
     struct stream *stream = login_supervised(w, POLICY__ON_LOSS__ON_LOSS_KEEP);
     Policy__Address address = POLICY__ADDRESS__INIT;
+    static const Policy__SuperviseAction__ActionCase opens[] = {
+        POLICY__SUPERVISE_ACTION__ACTION_OPEN_FORWARDED_TCPIP,
+        POLICY__SUPERVISE_ACTION__ACTION_OPEN_FORWARDED_STREAMLOCAL,
+        POLICY__SUPERVISE_ACTION__ACTION_OPEN_X11,
+        POLICY__SUPERVISE_ACTION__ACTION_OPEN_AGENT,
+    };
 
     act(stream, POLICY__SUPERVISE_ACTION__ACTION_CLOSE_LISTENER, &address);
-    expect_done(stream, "this daemon cannot do that yet");
+    expect_done(stream, "no such listener");
+    for (size_t i = 0; i < sizeof(opens) / sizeof(opens[0]); i++) {
+        Policy__OpenToClient open = POLICY__OPEN_TO_CLIENT__INIT;
+
+        open.listened = &address;
+        act(stream, opens[i], &open);
+        expect_done(stream, "that was not granted");
+    }
+    assert_int_equal(fake_sent_waiting(w->t), 0);
 }
 
 int main(void)
@@ -274,7 +288,7 @@ int main(void)
         world_test(it_closes_channels),
         world_test(tightening_beyond_the_client_disconnects),
         world_test(limits_change),
-        world_test(what_it_cannot_do_is_said),
+        world_test(what_was_not_granted_is_not_done),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,166 @@
+#include "endpoints/splice.h"
+
+#include "base/alloc.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+struct half {
+    struct splice *splice;
+    struct endpoint *endpoint; /* NULL: it has ended */
+};
+
+struct splice {
+    struct half policy, socket;
+    struct loop *loop;
+    bool over;     /* one has ended */
+    bool deferred; /* finish() is under way */
+    bool freed;
+    void (*ended)(void *owner);
+    void *owner;
+};
+
+static struct endpoint *beyond(const struct half *half)
+{
+    const struct splice *splice = half->splice;
+
+    return half == &splice->policy ? splice->socket.endpoint : splice->policy.endpoint;
+}
+
+/* What one does not take the other keeps, until writable() has it try again. */
+static size_t on_data(void *owner, struct bytes data, uint32_t extended_type)
+{
+    struct endpoint *to = beyond(owner);
+
+    if (to == NULL || extended_type != 0) /* a socket has no error stream */
+        return data.len;
+    return to->ops->write(to, data, 0);
+}
+
+static void on_eof(void *owner)
+{
+    struct endpoint *to = beyond(owner);
+
+    if (to != NULL)
+        to->ops->eof(to);
+}
+
+static void on_writable(void *owner, size_t taken)
+{
+    struct endpoint *from = beyond(owner);
+
+    (void)taken;
+    if (from != NULL)
+        from->ops->resume(from);
+}
+
+static void finish(void *arg)
+{
+    struct splice *splice = arg;
+
+    splice->deferred = false;
+    if (splice->freed)
+        free(splice);
+    else
+        splice->ended(splice->owner);
+}
+
+static void on_ended(void *owner, bool in_order, const char *why)
+{
+    struct half *half = owner;
+    struct splice *splice = half->splice;
+    struct endpoint *endpoint = half->endpoint;
+
+    half->endpoint = NULL;
+    endpoint->ops->stop(endpoint, in_order ? NULL : why);
+    if (splice->over)
+        return;
+    splice->over = splice->deferred = true;
+    loop_defer(splice->loop, finish, splice);
+}
+
+/* Of a session, which this is not. */
+static void on_exit_status(void *owner, uint32_t status)
+{
+    (void)owner;
+    (void)status;
+}
+
+static void on_exit_signal(void *owner, const Policy__ExitSignal *exit)
+{
+    (void)owner;
+    (void)exit;
+}
+
+static void on_client_flow_control(void *owner, bool can_do)
+{
+    (void)owner;
+    (void)can_do;
+}
+
+static void on_break_answer(void *owner, uint32_t id, bool handled)
+{
+    (void)owner;
+    (void)id;
+    (void)handled;
+}
+
+static const struct endpoint_events splice_events = {
+    .data = on_data,
+    .eof = on_eof,
+    .exit_status = on_exit_status,
+    .exit_signal = on_exit_signal,
+    .client_flow_control = on_client_flow_control,
+    .break_answer = on_break_answer,
+    .writable = on_writable,
+    .ended = on_ended,
+};
+
+struct splice *splice_new(struct asker *asker, struct control *control,
+                          Policy__ChannelOpened *opened, const Policy__StreamEndpoint *stream,
+                          int fd, void (*ended)(void *owner), void *owner)
+{
+    struct splice *splice = xcalloc(1, sizeof(*splice));
+    struct endpoint_start start = {
+        .asker = asker,
+        .opened = opened,
+        .events = &splice_events,
+        .owner = &splice->policy,
+    };
+
+    splice->policy.splice = splice->socket.splice = splice;
+    splice->loop = asker_loop(asker);
+    splice->ended = ended;
+    splice->owner = owner;
+    splice->policy.endpoint = endpoint_policy_new(&start, control, stream);
+    if (splice->policy.endpoint == NULL) {
+        close(fd);
+        free(splice);
+        return NULL;
+    }
+    splice->socket.endpoint =
+        endpoint_socket_new(splice->loop, &splice_events, &splice->socket, fd);
+    return splice;
+}
+
+void splice_free(struct splice **where)
+{
+    struct splice *splice = *where;
+    struct half *halves[2];
+
+    *where = NULL;
+    if (splice == NULL)
+        return;
+    halves[0] = &splice->policy;
+    halves[1] = &splice->socket;
+    for (size_t i = 0; i < 2; i++) {
+        struct endpoint *endpoint = halves[i]->endpoint;
+
+        halves[i]->endpoint = NULL;
+        if (endpoint != NULL)
+            endpoint->ops->stop(endpoint, NULL);
+    }
+    splice->freed = true;
+    if (!splice->deferred)
+        free(splice);
+}
