@@ -78,7 +78,7 @@ static char *give_descriptors(const struct plan *plan, const struct identity *id
 
     if (plan->has_terminal && ioctl(STDIN_FILENO, TIOCSCTTY, 0) != 0)
         return failed("the terminal cannot be made the controlling one");
-    if (!identity->changes)
+    if (!identity->changes || geteuid() != 0) /* then it is not ours to give, or theirs already */
         return NULL;
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
         if (fchown(fd, identity->uid, tty ? tty->gr_gid : identity->gid) != 0)
@@ -147,7 +147,7 @@ static int tell(const char *why, int status)
 static void exec_in_path(const struct plan *plan)
 {
     const char *path = getenv("PATH");
-    int problem = ENOENT;
+    int problem = ENOENT, error;
     char file[PATH_MAX];
 
     for (const char *at = path ? path : "/usr/bin:/bin"; at != NULL;) {
@@ -158,8 +158,10 @@ static void exec_in_path(const struct plan *plan)
         if (*at == '/' &&
             snprintf(file, sizeof(file), "%.*s/%s", len, at, plan->argv[0]) < PATH_MAX) {
             execve(file, plan->argv, plan->environment);
-            if (errno != ENOENT && errno != ENOTDIR && problem == ENOENT)
-                problem = errno;
+            error = errno;
+            /* A directory that the user may not enter holds nothing for them. */
+            if (problem == ENOENT && access(file, F_OK) == 0)
+                problem = error;
         }
         at = colon ? colon + 1 : NULL;
     }
