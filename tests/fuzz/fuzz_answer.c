@@ -27,17 +27,16 @@ static void check_view(struct bytes wire, const ProtobufCMessage *decoded)
                        bytes_of(action->data->payload.data, action->data->payload.len)));
 }
 
+/* Its shape only: packed again it may be shorter, and the memory for it is measured by its length. */
 static void check_again(const ProtobufCMessage *message)
 {
     size_t len = protobuf_c_message_get_packed_size(message);
-    uint8_t *wire = xmalloc(len);
-    struct arena arena;
+    uint8_t *wire = xmalloc(len + 1);
     char *why = NULL;
 
     protobuf_c_message_pack(message, wire);
-    if (codec_decode(message->descriptor, bytes_of(wire, len), len, &arena, &why) == NULL)
+    if (!codec_check(message->descriptor, bytes_of(wire, len), &why))
         assert(!"a message that was let through is refused when packed again");
-    arena_clear(&arena);
     free(wire);
 }
 
