@@ -27,7 +27,8 @@ static void check_view(struct bytes wire, const ProtobufCMessage *decoded)
                        bytes_of(action->data->payload.data, action->data->payload.len)));
 }
 
-/* Its shape only: packed again it may be shorter, and the memory for it is measured by its length. */
+/* Its shape only: packed again it may be shorter, and the memory for it is measured by its length.
+ */
 static void check_again(const ProtobufCMessage *message)
 {
     size_t len = protobuf_c_message_get_packed_size(message);
