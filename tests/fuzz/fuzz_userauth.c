@@ -103,9 +103,19 @@ static void send_vouching(struct transport *t, struct bytes *feed)
     buf_clear(&message);
 }
 
+/* The right code for a request of alice's, or what the feed says. */
+static void put_mic(struct buf *out, const char *method, bool right, struct bytes *feed)
+{
+    if (right)
+        wire_put(out, "scsss", FAKE_SESSION_ID, 50, "alice", "ssh-connection", method);
+    else
+        buf_put(out, feed_bytes(feed));
+}
+
 static void send_gssapi(struct transport *t, struct bytes *feed)
 {
     uint8_t bits = feed_u8(feed);
+    struct buf mic = {0};
 
     switch (bits & 7) {
     case 0:
@@ -116,20 +126,22 @@ static void send_gssapi(struct transport *t, struct bytes *feed)
         fake_deliver(t, 61, "s", bits & 8 ? FAKE_GSS_MORE : "final:alice@EXAMPLE");
         break;
     case 2:
-        fake_deliver(
-            t, 66, "S",
-            bits & 8
-                ? BYTES(
-                      "\0\0\0\016the-session-id\62\0\0\0\05alice\0\0\0\016ssh-connection\0\0\0\017gssapi-with-mic")
-                : feed_bytes(feed));
+        put_mic(&mic, "gssapi-with-mic", bits & 8, feed);
+        fake_deliver(t, 66, "S", buf_bytes(&mic));
         break;
     case 3:
         fake_deliver(t, 61 + (bits >> 3) % 6, "S", feed_bytes(feed));
+        break;
+    case 4:
+        put_mic(&mic, "gssapi-keyex", bits & 8, feed);
+        fake_deliver(t, 50, "sssS", bits & 16 ? "alice" : "bob", "ssh-connection", "gssapi-keyex",
+                     buf_bytes(&mic));
         break;
     default:
         fake_deliver(t, 50, "sssuR", "alice", "ssh-connection", "gssapi-with-mic",
                      (uint32_t)(bits >> 3), feed_bytes(feed));
     }
+    buf_clear(&mic);
 }
 
 /* Well signed, with options of any shape. */
@@ -235,13 +247,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     struct target target = {0};
     struct transport *t = fake_transport_new(&transport_events, &target);
     struct asker *asker;
+    struct gss_exchange *unused;
 
     log_set_level(LOG_ERROR);
     if (loop == NULL)
         loop = loop_new();
     asker = asker_new(control, loop, &asker_events, &target);
-    if (feed_u8(&feed) & 1)
+    switch (feed_u8(&feed) & 3) {
+    case 3:
+        fake_gss_key_exchange("alice@EXAMPLE");
+        /* fallthrough */
+    case 1:
         settings.gss = &gss;
+    }
     settings.help = (struct auth_help){loop, helpers, host_name};
     target.auth = auth_new(t, asker, &grant, "192.0.2.7", &settings, &auth_events, &target);
     fake_deliver(t, 5, "s", "ssh-userauth");
@@ -251,9 +269,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     assert(fake_pending(control) == 0);
     grant_clear(&grant);
     asker_free(&asker);
+    unused = transport_take_gss(t); /* if BeginAuth was never asked */
     transport_free(&t);
     fake_control_free(&control);
     helpers_free(&helpers);
+    gss_exchange_free(&unused);
     assert(fake_gss_alive() == 0);
     return 0;
 }
