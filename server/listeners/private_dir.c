@@ -10,8 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define REMOVE_MAX_FILES 64 /* what its user left there beyond that stays, and the directory too   \
-                             */
+#define REMOVE_MAX_FILES                                                                           \
+    64 /* what its user left there beyond that stays, and the directory too                        \
+        */
 
 bool private_dir_make(struct private_dir *dir)
 {

@@ -14,9 +14,9 @@ void fake_begin_both(struct control *control); /* publickey and password */
 void fake_begin_open(struct control *control); /* names no methods: the Supported handlers decide */
 void fake_support(struct control *control, enum rpc rpc, Policy__Support support);
 
-/* For ConnectionMade, AuthCompleted, ValidatePublicKey, ValidateCaKey, ValidatePassword, ChangePassword,
- * GetKbdintChallenge, ValidateKbdintResponse, PtyRequested, EnvRequested, X11Requested,
- * AgentRequested. */
+/* For ConnectionMade, AuthCompleted, ValidatePublicKey, ValidateCaKey, ValidatePassword,
+ * ChangePassword, GetKbdintChallenge, ValidateKbdintResponse, PtyRequested, EnvRequested,
+ * X11Requested, AgentRequested. */
 void fake_allow(struct control *control, enum rpc rpc);
 void fake_allow_with(struct control *control, enum rpc rpc, Policy__Restrictions *restrictions);
 void fake_allow_for(struct control *control, enum rpc rpc, uint32_t expires_in_s);

@@ -158,7 +158,9 @@ def test_unknown_channels(connect: Callable[[], FaultClient], kind: int) -> None
         assert client.execute("drain") == 0, "the other numbers are not in use"
         client.send(bytes([kind]) + u32(number) + fields.get(kind, b""))
         end = client.expect_end()
-        assert isinstance(end, Disconnected) and end.reason == "Message for a channel that is not open", number
+        answer = kind in (wire.OPEN_CONFIRMATION, wire.OPEN_FAILURE)
+        reason = "Reply to a channel open that is not under way" if answer else "Message for a channel that is not open"
+        assert isinstance(end, Disconnected) and end.reason == reason, number
 
 
 def test_a_channel_whose_opening_is_asked_is_not_open(
