@@ -213,7 +213,7 @@ static void verify_required_refuses_keys_that_cannot(void **state)
     expect_no_success(l);
 }
 
-/* Lists that this daemon cannot compare with revoke every key. */
+/* A list that cannot be read revokes every key. */
 static void revoked_keys_refuse_every_key(void **state)
 {
     struct login *l = *state;
