@@ -438,6 +438,34 @@ def test_an_open_that_the_client_refuses(policy: Policy, raw: Raw) -> None:
     assert supervisor.wait("done", lambda done: done.id == number).error == "not now"
 
 
+def test_x11_and_agent_where_they_were_granted(policy: Policy, raw: Raw) -> None:
+    async def program(channel: ChannelStream) -> None:
+        if channel.opened.WhichOneof("kind") == "session":
+            await cat(channel)
+        else:
+            await say_hello(channel)
+
+    supervisor = supervised(policy, program=program)
+    policy.on.X11Requested = policy.on.AgentRequested = pb.GrantAnswer(allow=pb.Allow())
+    client = raw().login()
+    session = client.open()
+    assert client.request(session, "auth-agent-req@openssh.com")
+    assert client.request(session, "x11-req", boolean(False) + string("MIT-MAGIC-COOKIE-1") + string("00" * 16) + u32(0))
+    assert supervisor.done(open_agent=pb.OpenToClient()).error  # not before its program runs
+    assert client.request(session, "exec", string("x"))
+    for action, kind in (("open_agent", b"auth-agent@openssh.com"), ("open_x11", b"x11")):
+        supervisor.act(**{action: pb.OpenToClient(token=kind, originator=pb.Address(ip="192.0.2.9", port=7))})
+        message = client.until(90)
+        assert message.string() == kind
+        peer = message.u32()
+        message.u32(), message.u32()
+        assert kind != b"x11" or (message.string(), message.u32()) == (b"192.0.2.9", 7)
+        client.send(bytes([91]) + u32(peer) + u32(60) + u32(1 << 20) + u32(32768))
+        assert b"hello from token " + kind in client.until(94).message
+    supervisor.done(tighten=pb.Restrictions(no_agent_forwarding=True, no_x11_forwarding=True))
+    assert supervisor.done(open_agent=pb.OpenToClient()).error and supervisor.done(open_x11=pb.OpenToClient()).error
+
+
 def test_a_managed_listener_needs_a_port(policy: Policy, raw: Raw) -> None:
     open_house(policy)
     for port in (0, 65536):
