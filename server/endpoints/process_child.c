@@ -207,22 +207,34 @@ static char *prepare(const struct plan *plan)
     return why;
 }
 
+/* Returns only if it failed. */
+static int run(const struct plan *plan)
+{
+    char *why = prepare(plan);
+    int status = CHILD_EXIT_NOT_RUN;
+
+    if (why != NULL) {
+        tell(why, status);
+    } else if (die_with_parent(plan)) {
+        child_close_from(STATUS_FD + 1); /* what the lookups may have opened */
+        status = become(plan);
+    }
+    free(why);
+    return status;
+}
+
 int process_child_main(const char *plan_text, const char *status_text)
 {
     struct plan plan = {0};
     int plan_fd = descriptor_of(plan_text), status_fd = descriptor_of(status_text);
-    char *why;
+    int status = CHILD_EXIT_NOT_RUN;
 
-    if (plan_fd < 0 || status_fd < 0 || !read_plan(plan_fd, &plan))
-        return CHILD_EXIT_NOT_RUN;
-    keep_status(status_fd);
-    child_reset_signals();
-    umask(UMASK);
-    why = prepare(&plan);
-    if (why != NULL)
-        return tell(why, CHILD_EXIT_NOT_RUN); /* the process ends: nothing is freed */
-    if (!die_with_parent(&plan))
-        return CHILD_EXIT_NOT_RUN;
-    child_close_from(STATUS_FD + 1); /* what the lookups may have opened */
-    return become(&plan);
+    if (plan_fd >= 0 && status_fd >= 0 && read_plan(plan_fd, &plan)) {
+        keep_status(status_fd);
+        child_reset_signals();
+        umask(UMASK);
+        status = run(&plan);
+    }
+    plan_clear(&plan);
+    return status;
 }

@@ -237,11 +237,11 @@ def test_break(policy: Policy, raw) -> None:
     """What a serial line would do: an interrupt if BRKINT, nothing if IGNBRK, else a NUL; without a terminal it fails."""
     process_house(policy)
 
-    def start(stty: str) -> tuple[object, int]:
+    def start(stty: str, then: str = "head -c 1 | od -An -tx1") -> tuple[object, int]:
         client = raw().login()
         number = client.open()
         assert client.request(number, "pty-req", string("xterm") + u32(80) + u32(24) + u32(0) * 2 + string(b""))
-        command = f"trap 'echo interrupted; exit' INT; stty -icanon -echo {stty}; echo ready; head -c 1 | od -An -tx1"
+        command = f"trap 'echo interrupted; exit' INT; stty -icanon -echo {stty}; echo ready; {then}"
         assert client.request(number, "exec", string(command))
         until(client, b"ready\r\n")
         return client, number
@@ -253,7 +253,7 @@ def test_break(policy: Policy, raw) -> None:
             message.u32()
             got += message.string()
 
-    client, number = start("brkint -ignbrk")
+    client, number = start("brkint -ignbrk", "while :; do sleep 0.05; done")
     client.send(client.request_message(number, "break", u32(500), reply=False))
     until(client, b"interrupted\r\n")
     client, number = start("-brkint -ignbrk")
