@@ -15,6 +15,7 @@ static const char usage[] =
     "  --parallel N       login, hold: at once\n"
     "  --bytes N          bulk\n"
     "  --direction D      bulk: up or down\n"
+    "  --forward PORT     bulk: through a channel to that port, instead of a command\n"
     "  --size N           echo: bytes of one round trip\n"
     "Prints JSON lines; bulk, echo and hold wait for a line on stdin after each \"event\".\n";
 
@@ -30,19 +31,13 @@ bool load_wait(const char *event)
 static bool parse(int argc, char **argv, struct options *options)
 {
     static const struct option names[] = {
-        {"host", required_argument, NULL, 'h'},
-        {"port", required_argument, NULL, 'p'},
-        {"user", required_argument, NULL, 'u'},
-        {"key", required_argument, NULL, 'k'},
-        {"kex", required_argument, NULL, 'x'},
-        {"cipher", required_argument, NULL, 'c'},
-        {"command", required_argument, NULL, 'r'},
-        {"count", required_argument, NULL, 'n'},
-        {"parallel", required_argument, NULL, 'j'},
-        {"bytes", required_argument, NULL, 'b'},
-        {"direction", required_argument, NULL, 'd'},
-        {"size", required_argument, NULL, 's'},
-        {0},
+        {"host", required_argument, NULL, 'h'},      {"port", required_argument, NULL, 'p'},
+        {"user", required_argument, NULL, 'u'},      {"key", required_argument, NULL, 'k'},
+        {"kex", required_argument, NULL, 'x'},       {"cipher", required_argument, NULL, 'c'},
+        {"command", required_argument, NULL, 'r'},   {"count", required_argument, NULL, 'n'},
+        {"parallel", required_argument, NULL, 'j'},  {"bytes", required_argument, NULL, 'b'},
+        {"direction", required_argument, NULL, 'd'}, {"size", required_argument, NULL, 's'},
+        {"forward", required_argument, NULL, 'f'},   {0},
     };
     int option;
 
@@ -83,6 +78,9 @@ static bool parse(int argc, char **argv, struct options *options)
             break;
         case 's':
             options->size = (unsigned)atoi(optarg);
+            break;
+        case 'f':
+            options->forward = (unsigned)atoi(optarg);
             break;
         default:
             return false;

@@ -11,6 +11,7 @@
 struct options {
     const char *host, *user, *key_file, *kex, *cipher, *command, *direction;
     unsigned port, count, parallel, size;
+    unsigned forward; /* bulk: this port of loopback, through a direct-tcpip channel; 0: exec */
     uint64_t bytes;
 };
 
@@ -20,7 +21,9 @@ struct options {
  * why on stderr. The index chooses the local address, so that the ports of one do not run out. */
 ssh_session client_login(const struct options *options, unsigned index);
 ssh_channel client_exec(ssh_session session, const char *command);
-/* Reads until the channel is closed; the bytes read. *status: its exit status, -1 if none came. */
+ssh_channel client_forward(ssh_session session, unsigned port);
+/* Reads until the channel is closed; the bytes read. *status: its exit status, -1 if none came
+ * (which it waits for); NULL: it is no session. */
 uint64_t client_drain(ssh_channel channel, int *status);
 void client_close(ssh_session session, ssh_channel channel);
 

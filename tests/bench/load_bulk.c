@@ -36,12 +36,13 @@ int load_bulk(const struct options *options)
     if (!load_wait("ready"))
         return 1;
     start = now_ms();
-    channel = client_exec(session, options->command);
+    channel = options->forward != 0 ? client_forward(session, options->forward)
+                                    : client_exec(session, options->command);
     if (channel == NULL)
         return 1;
     done = !up || send_all(channel, options->bytes);
-    moved = client_drain(channel, &status);
-    done = done && status == 0 && (up || moved == options->bytes);
+    moved = client_drain(channel, options->forward != 0 ? NULL : &status);
+    done = done && (status == 0 || options->forward != 0) && (up || moved == options->bytes);
     seconds = (now_ms() - start) / 1e3;
     printf("{\"mode\": \"bulk\", \"ok\": %s, \"bytes\": %llu, \"seconds\": %.4f, "
            "\"mb_per_second\": %.2f}\n",

@@ -105,6 +105,19 @@ ssh_channel client_exec(ssh_session session, const char *command)
     return NULL;
 }
 
+ssh_channel client_forward(ssh_session session, unsigned port)
+{
+    ssh_channel channel = ssh_channel_new(session);
+
+    if (channel != NULL &&
+        ssh_channel_open_forward(channel, "127.0.0.1", (int)port, "127.0.0.1", 1) == SSH_OK)
+        return channel;
+    fprintf(stderr, "load: forward: %s\n", ssh_get_error(session));
+    if (channel != NULL)
+        ssh_channel_free(channel);
+    return NULL;
+}
+
 uint64_t client_drain(ssh_channel channel, int *status)
 {
     static _Thread_local char buffer[READ_SIZE];
@@ -114,6 +127,8 @@ uint64_t client_drain(ssh_channel channel, int *status)
 
     while ((got = ssh_channel_read(channel, buffer, sizeof(buffer), 0)) > 0)
         total += (uint64_t)got;
+    if (status == NULL)
+        return total;
     *status = -1;
     if (ssh_channel_get_exit_state(channel, &code, NULL, NULL) == SSH_OK)
         *status = (int)code;

@@ -51,6 +51,11 @@ static Policy__SessionAnswer program = POLICY__SESSION_ANSWER__INIT;
 static Policy__GrantAnswer grant = POLICY__GRANT_ANSWER__INIT;
 static Policy__Ack ack = POLICY__ACK__INIT;
 
+static Policy__OpenAnswer opened = POLICY__OPEN_ANSWER__INIT;
+static Policy__ForwardEndpoint forward = POLICY__FORWARD_ENDPOINT__INIT;
+
+/* A user named so is supervised. */
+static const ProtobufCMessage *choose_completed(const ProtobufCMessage *question);
 /* "run COMMAND": the daemon runs it, as sshd would, and as whoever we are. */
 static const ProtobufCMessage *choose_program(const ProtobufCMessage *question);
 
@@ -61,7 +66,8 @@ static struct handler handlers[] = {
     {.name = "BeginAuth", .answer = &begin_auth.base},
     {.name = "ValidatePublicKey", .answer = &credential.base},
     {.name = "ValidatePassword", .answer = &password.base},
-    {.name = "AuthCompleted", .answer = &completed.base},
+    {.name = "AuthCompleted", .answer = &completed.base, .choose = choose_completed},
+    {.name = "ConnectionRequested", .answer = &opened.base},
     {.name = "SessionRequested", .answer = &session.base},
     {.name = "PtyRequested", .answer = &grant.base},
     {.name = "EnvRequested", .answer = &grant.base},
@@ -89,8 +95,23 @@ static void fill_answers(void)
     session.stream = &stream;
     program.endpoint_case = POLICY__SESSION_ANSWER__ENDPOINT_ACCEPT;
     program.accept = &accepted;
+    opened.endpoint_case = POLICY__OPEN_ANSWER__ENDPOINT_FORWARD;
+    opened.forward = &forward;
     grant.outcome_case = POLICY__GRANT_ANSWER__OUTCOME_ALLOW;
     grant.allow = &allow;
+}
+
+static const ProtobufCMessage *choose_completed(const ProtobufCMessage *question)
+{
+    static Policy__AuthCompletedAnswer answer = POLICY__AUTH_COMPLETED_ANSWER__INIT;
+    const Policy__Context *context = ((const Policy__AuthCompletedRequest *)question)->context;
+
+    if (context == NULL || strcmp(context->user, "supervised") != 0)
+        return NULL;
+    answer.outcome_case = POLICY__AUTH_COMPLETED_ANSWER__OUTCOME_ALLOW;
+    answer.allow = &allow;
+    answer.supervise = true;
+    return &answer.base;
 }
 
 static const ProtobufCMessage *choose_program(const ProtobufCMessage *question)

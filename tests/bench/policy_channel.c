@@ -1,5 +1,5 @@
 /* Channel: `true`, `source N`, `sink` and `echo` as the programs of sessions; a shell is an echo.
- */
+ * Supervise: listens, and does nothing. */
 #include "policy.h"
 
 #include <stdio.h>
@@ -25,10 +25,11 @@ struct channel {
     enum program program;
     uint64_t left;     /* source: bytes to send */
     uint64_t taken;    /* sink: bytes received */
+    bool supervises;   /* of the RPC Supervise */
     bool broken, over; /* the other side went; our status is on its way */
 };
 
-static void *method;
+static void *channel_method, *supervise_method;
 static uint8_t zeros[CHUNK];
 static grpc_slice full_chunk; /* a packed ChannelAction with CHUNK bytes */
 
@@ -207,6 +208,8 @@ static void on_received(struct tag *tag, bool ok)
     channel->in = NULL;
     if (!ok || buffer == NULL)
         channel->broken = true;
+    else if (channel->supervises)
+        receive(channel);
     else if (!channel->broken && wire_is_data(buffer, &offset, &len))
         on_data(channel, buffer, offset, len);
     else if (!channel->broken)
@@ -237,7 +240,7 @@ static void on_accepted(struct tag *tag, bool ok)
     free_if_done(channel);
 }
 
-static void arm(struct policy *policy);
+static void arm(struct policy *policy, bool supervises);
 
 static void on_requested(struct tag *tag, bool ok)
 {
@@ -251,29 +254,31 @@ static void on_requested(struct tag *tag, bool ok)
         free(channel);
         return;
     }
-    arm(channel->policy);
+    arm(channel->policy, channel->supervises);
     channel->tags_out = 2;
     policy_batch(channel->call, &close, 1, &channel->closed);
     policy_batch(channel->call, &accept, 1, &channel->accepted);
     receive(channel);
 }
 
-static void arm(struct policy *policy)
+static void arm(struct policy *policy, bool supervises)
 {
     struct channel *channel = calloc(1, sizeof(*channel));
 
     if (channel == NULL)
         abort();
     channel->policy = policy;
+    channel->supervises = supervises;
     channel->requested.done = on_requested;
     channel->accepted.done = on_accepted;
     channel->received.done = on_received;
     channel->sent.done = on_sent;
     channel->closed.done = on_closed;
     grpc_metadata_array_init(&channel->metadata);
-    grpc_server_request_registered_call(policy->server, method, &channel->call, &channel->deadline,
-                                        &channel->metadata, NULL, policy->queue, policy->queue,
-                                        &channel->requested);
+    grpc_server_request_registered_call(policy->server,
+                                        supervises ? supervise_method : channel_method,
+                                        &channel->call, &channel->deadline, &channel->metadata,
+                                        NULL, policy->queue, policy->queue, &channel->requested);
 }
 
 void channels_register(struct policy *policy)
@@ -282,12 +287,16 @@ void channels_register(struct policy *policy)
 
     full_chunk = wire_read(chunk);
     grpc_byte_buffer_destroy(chunk);
-    method = grpc_server_register_method(policy->server, "/parley.policy.v1.Policy/Channel", NULL,
-                                         GRPC_SRM_PAYLOAD_NONE, 0);
+    channel_method = grpc_server_register_method(policy->server, "/parley.policy.v1.Policy/Channel",
+                                                 NULL, GRPC_SRM_PAYLOAD_NONE, 0);
+    supervise_method = grpc_server_register_method(
+        policy->server, "/parley.policy.v1.Policy/Supervise", NULL, GRPC_SRM_PAYLOAD_NONE, 0);
 }
 
 void channels_arm(struct policy *policy)
 {
     for (int i = 0; i < ARMED; i++)
-        arm(policy);
+        arm(policy, false);
+    for (int i = 0; i < ARMED; i++)
+        arm(policy, true);
 }

@@ -18,7 +18,7 @@ import works
 from servers import ROOT, Asyncssh, Failure, Keys, Parley, Server, Sshd
 
 SPARE_FILES = 512
-GROUPS = ("login", "bulk", "process", "echo", "decision", "idle", "crowd", "guess")
+GROUPS = ("login", "bulk", "process", "forward", "echo", "decision", "idle", "crowd", "guess")
 
 
 def parse() -> argparse.Namespace:
@@ -95,6 +95,10 @@ class Run:
             for cipher in works.CIPHERS:
                 for way in ("down", "up"):
                     jobs.append(lambda bench, server, way=way, cipher=cipher: works.process(bench, server, way, cipher))
+        if "forward" in self.groups:
+            for cipher in works.CIPHERS:
+                for way in ("down", "up"):
+                    jobs.append(lambda bench, server, way=way, cipher=cipher: works.forward(bench, server, way, cipher))
         if "echo" in self.groups:
             jobs += [lambda bench, server, beside=beside: works.echo(bench, server, beside) for beside in (False, True)]
         return jobs
@@ -122,6 +126,9 @@ class Run:
             for server in self.servers:
                 step(f"idle connections: {server.name}")
                 works.idle(self.bench, server)
+            if self.parley in self.servers:
+                step("idle connections: parleyd, supervised")
+                works.idle(self.bench, self.parley, "supervised", user="supervised")
         if "crowd" in self.groups and self.parley in self.servers:
             step(f"{self.bench.sizes.crowd} idle connections")
             works.crowd(self.bench, self.parley)

@@ -77,6 +77,7 @@ class Server:
     name = ""
     commands: dict[str, str] = {}
     programs: dict[str, str] = {}  # likewise for real programs; empty: it runs none
+    forwards = True
 
     def __init__(self, work: Path, keys: "Keys") -> None:
         self.work = work
@@ -223,6 +224,7 @@ class Sshd(Server):
 class Asyncssh(Server):
     name = "asyncssh"
     commands = Parley.commands
+    forwards = False  # its server here does sessions only
 
     def python(self) -> str:
         return str(ROOT / ".venv/bin/python")
@@ -235,6 +237,24 @@ class Asyncssh(Server):
         code = "import asyncssh, platform; print('asyncssh', asyncssh.__version__, 'on Python', platform.python_version())"
         out = subprocess.run([self.python(), "-c", code], capture_output=True, text=True)
         return out.stdout.strip() or "asyncssh"
+
+
+class Peer:
+    """Where forwarded connections end; its CPU is nobody's."""
+
+    def __init__(self, size: int) -> None:
+        self.popen = subprocess.Popen(
+            [str(ROOT / ".venv/bin/python"), "-B", str(HERE / "peer.py"), str(size)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            preexec_fn=lambda: _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+        )
+        self.ports = dict(zip(("down", "up"), map(int, self.popen.stdout.readline().split())))
+
+    def stop(self) -> None:
+        self.popen.stdin.close()
+        self.popen.stdout.close()
+        self.popen.wait(15)
 
 
 class Load:

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 
 from report import Results
-from servers import HERE, ROOT, Failure, Load, Parley, Server
+from servers import HERE, ROOT, Failure, Load, Parley, Peer, Server
 
 CIPHERS = ("aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com")
 SETTLE_S = 0.15  # what a server does after its client has gone still counts
@@ -104,10 +104,22 @@ def process(bench: Bench, server: Server, direction: str, cipher: str) -> None:
     transfer(bench, server, direction, cipher, size, command, "process_")
 
 
+def forward(bench: Bench, server: Server, direction: str, cipher: str) -> None:
+    """Through a direct-tcpip channel, as `ssh -L` opens it."""
+    if not server.forwards:
+        return
+    size = bench.sizes.bulk
+    peer = Peer(size)
+    try:
+        transfer(bench, server, direction, cipher, size, "", "forward_", forward=peer.ports[direction])
+    finally:
+        peer.stop()
+
+
 def transfer(
-    bench: Bench, server: Server, direction: str, cipher: str, size: int, command: str, prefix: str
+    bench: Bench, server: Server, direction: str, cipher: str, size: int, command: str, prefix: str, **more: object
 ) -> None:
-    load = bench.load(server, "bulk", direction=direction, cipher=cipher, bytes=size, command=command)
+    load = bench.load(server, "bulk", direction=direction, cipher=cipher, bytes=size, command=command, **more)
     load.line()  # logged in
     time.sleep(SETTLE_S)
     meter = Meter(server)
@@ -175,7 +187,7 @@ def decision(bench: Bench, server: Parley) -> None:
             bench.add(f"decision_{quantile}", "bare gRPC", row[f"bare_{quantile}_us"])
 
 
-def idle(bench: Bench, server: Server) -> None:
+def idle(bench: Bench, server: Server, work: str = "idle", **more: object) -> None:
     """Memory of idle connections, of a server that has already worked a little."""
     server.start()
     try:
@@ -183,7 +195,7 @@ def idle(bench: Bench, server: Server) -> None:
         time.sleep(1)
         before = server.memory()
         count = bench.sizes.slow_idle if server.name == "sshd" else bench.sizes.idle
-        load = bench.load(server, "hold", count=count, parallel=bench.sizes.parallel)
+        load = bench.load(server, "hold", count=count, parallel=bench.sizes.parallel, **more)
         held = json.loads(load.line())["held"]
         load.line()
         time.sleep(1)
@@ -196,7 +208,7 @@ def idle(bench: Bench, server: Server) -> None:
     finally:
         server.stop()
     for kind, old, new in zip(("rss", "pss"), before, after):
-        bench.add(f"idle_{kind}", server.name, (new - old) / count / 1024)
+        bench.add(f"{work}_{kind}", server.name, (new - old) / count / 1024)
 
 
 def crowd(bench: Bench, server: Parley) -> None:
