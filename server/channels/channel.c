@@ -75,7 +75,7 @@ void channel_set_peer(struct channel *channel, uint32_t peer, uint32_t window, u
     uint32_t ours = channel->channels->settings.max_packet_bytes;
 
     channel->peer = peer;
-    channel->peer_window = window;
+    channel->peer_window = channel->peer_window_most = window;
     channel->peer_packet_max = packet_max < ours ? packet_max : ours;
 }
 
@@ -256,7 +256,9 @@ static void flush_held(struct channel *channel)
     struct endpoint *endpoint = channel->endpoint;
     struct buf *held = &channel->held;
 
-    if (channel->held_done < held->len)
+    if (channel->kind->framing != NULL)
+        channel->held_done += packets_hand_over(channel);
+    else if (channel->held_done < held->len)
         channel->held_done += endpoint->ops->write(
             endpoint, bytes_of(held->data + channel->held_done, held->len - channel->held_done), 0);
     if (channel->held_done < held->len)
@@ -280,7 +282,7 @@ void channel_passed_on(struct channel *channel, size_t taken)
         flush_held(channel);
 }
 
-static void hold(struct channel *channel, struct bytes data)
+void channel_hold(struct channel *channel, struct bytes data)
 {
     struct buf *held = &channel->held;
 
@@ -320,10 +322,14 @@ void channel_recv_data(struct channel *channel, uint32_t extended_type, struct b
     channel->window -= (uint32_t)data.len;
     channel->bytes_in += data.len;
     channel->channels->last_data_ms = clock_ms();
+    if (channel->kind->framing != NULL) {
+        packet_recv(channel, data);
+        return;
+    }
     if (endpoint != NULL && channel->held.len == 0)
         taken = endpoint->ops->write(endpoint, data, 0);
     if (taken < data.len)
-        hold(channel, bytes_of(data.data + taken, data.len - taken));
+        channel_hold(channel, bytes_of(data.data + taken, data.len - taken));
 }
 
 void channel_recv_eof(struct channel *channel)
@@ -368,6 +374,8 @@ void channel_recv_window_adjust(struct channel *channel, uint32_t bytes)
         return;
     }
     channel->peer_window += bytes;
+    if (channel->peer_window > channel->peer_window_most)
+        channel->peer_window_most = channel->peer_window;
     if (channel->starved)
         channel_resume(channel);
 }

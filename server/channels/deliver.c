@@ -47,6 +47,8 @@ static size_t on_data(void *owner, struct bytes data, uint32_t extended_type)
         return data.len; /* nobody is there to read it */
     if (channel->output_unwanted && extended_type == 0)
         return data.len;
+    if (channel->kind->framing != NULL)
+        return packet_send(channel, data, extended_type);
     while (done < data.len && channel->peer_window > 0 && transport_room(transport) > 0) {
         size_t len = smaller(data.len - done, channel->peer_packet_max);
 
@@ -72,6 +74,8 @@ static size_t on_room(void *owner)
 
     if (channel->state != CHANNEL_OPEN || channel->to_client != FLOW_DATA)
         return SIZE_MAX; /* nobody is there to read it */
+    if (channel->kind->framing != NULL)
+        return packet_room(channel);
     room = transport_room(channel->channels->transport);
     packets = room / (packet + PACKET_EXTRA_BYTES);
     room = room == 0 ? 0 : smaller(channel->peer_window, packets > 1 ? packets * packet : packet);

@@ -63,6 +63,14 @@ struct request_type {
     void (*run)(struct channel *channel, struct reader *r);
 };
 
+/* How packets travel on a channel where each message is one. */
+struct framing {
+    /* The packet of a message from the client, never empty. False: it holds none. */
+    bool (*unwrap)(struct bytes message, struct bytes *packet);
+    /* Appends the message of a packet. False: it is no packet of that sort. */
+    bool (*wrap)(struct bytes packet, struct buf *message);
+};
+
 /* What differs between channels of one type and another. */
 struct channel_kind {
     const char *name;                      /* as on the wire; for the log, too */
@@ -73,6 +81,7 @@ struct channel_kind {
     struct bytes (*detail)(const struct channel *channel); /* for Supervise; NULL: none */
     /* Why the channel may not be under the rules as they are now; NULL: it may. */
     const char *(*misfit)(const struct channel *channel);
+    const struct framing *framing; /* NULL: a stream of bytes, however they are cut */
 };
 
 struct channel {
@@ -94,7 +103,8 @@ struct channel {
     uint32_t window_size; /* what we keep it at */
     uint32_t window_owed; /* passed on, not yet given back */
     uint32_t packet_max;  /* of one message from the client */
-    struct buf held;      /* received, and not taken by the endpoint yet; bounded by the window */
+    struct buf held;      /* received, and not taken by the endpoint yet; bounded by the window.
+                             Packets: each with its length before it */
     size_t held_done;
     bool eof_passed; /* the endpoint knows of the EOF */
     uint64_t bytes_in;
@@ -103,8 +113,10 @@ struct channel {
     enum flow to_client;
     uint32_t peer_window;
     uint32_t peer_packet_max;
-    bool starved;         /* the endpoint waits for ops->resume() */
-    bool output_unwanted; /* eow@openssh.com: data is dropped, stderr is not */
+    uint32_t peer_window_most; /* that the client ever gave */
+    uint64_t packets_lost;     /* of those that are packets, either way */
+    bool starved;              /* the endpoint waits for ops->resume() */
+    bool output_unwanted;      /* eow@openssh.com: data is dropped, stderr is not */
     uint64_t bytes_out;
 
     struct endpoint *endpoint; /* NULL until a program was accepted */
@@ -114,6 +126,7 @@ struct channel {
     struct session *session;     /* of a session channel; else NULL */
     struct direct *direct;       /* of a direct-* channel; else NULL */
     struct forwarded *forwarded; /* of a forwarded-* channel; else NULL */
+    struct tunnel *tunnel;       /* of a tun@openssh.com channel; else NULL */
 };
 
 struct channels {
@@ -161,6 +174,8 @@ void channel_refuse(struct channel *channel, uint32_t code, const char *reason,
                     const char *language);
 void channel_recv_data(struct channel *channel, uint32_t extended_type, struct bytes data);
 void channel_passed_on(struct channel *channel, size_t taken); /* the endpoint did, and has room */
+/* Keeps it for the endpoint, behind what is kept already. */
+void channel_hold(struct channel *channel, struct bytes data);
 /* What came before the endpoint reaches nobody; its window is given back. */
 void channel_forget_held(struct channel *channel);
 void channel_recv_eof(struct channel *channel);
@@ -180,6 +195,14 @@ void channel_send_request(struct channel *channel, const char *name, struct byte
 void channel_tell(struct channel *channel, const char *text);
 
 extern const struct endpoint_events channel_endpoint_events;
+
+/* packets.c: the same for channels whose kind has a framing */
+void packet_recv(struct channel *channel, struct bytes message); /* its window is taken already */
+size_t packets_hand_over(struct channel *channel); /* bytes of `held` that the endpoint took */
+/* As endpoint_events.room() and .data(): the packet is taken whole (sent, or lost) or, as long as
+ * there is no room, not at all. */
+size_t packet_room(struct channel *channel);
+size_t packet_send(struct channel *channel, struct bytes packet, uint32_t extended_type);
 
 /* offer.c: channels that we open to the client (RFC 4254 section 5.1) */
 
@@ -228,6 +251,9 @@ void direct_open_tcpip(struct channels *channels, const struct opening *opening,
 void direct_open_streamlocal(struct channels *channels, const struct opening *opening,
                              struct reader *r);
 
+/* tunnel.c */
+void tunnel_open(struct channels *channels, const struct opening *opening, struct reader *r);
+
 /* remote.c, forwarded.c; each of these four ends in global_done(), now or from a later callback */
 extern const struct channel_kind forwarded_tcpip_kind, forwarded_streamlocal_kind;
 void remote_listen_tcp(struct channels *channels, struct reader *r);
@@ -256,8 +282,6 @@ enum lane_step request_run(void *owner, uint8_t type, struct bytes message);
  */
 void request_done(struct channel *channel, bool success);
 void request_malformed(struct channel *channel);
-/* A handler of the contract that this daemon does not call yet: refuses, and says so. */
-void log_not_called_yet(struct channels *channels, const char *handler, const char *request);
 enum lane_step global_run(void *owner, uint8_t type, struct bytes message);
 /* The head of the lane of global requests ends: replies if that is wanted, and goes on. */
 void global_done(struct channels *channels, bool success, struct bytes fields);

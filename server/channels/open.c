@@ -124,23 +124,16 @@ static void open_session(struct channels *channels, const struct opening *openin
                                 on_session_requested, channel);
 }
 
-/* One row per channel type; `open` NULL: the handler is in the contract, but not called yet. */
+/* One row per channel type. */
 static const struct {
-    const char *type, *handler;
+    const char *type;
     void (*open)(struct channels *channels, const struct opening *opening, struct reader *r);
 } channel_types[] = {
-    {"session", "SessionRequested", open_session},
-    {"direct-tcpip", "ConnectionRequested", direct_open_tcpip},
-    {"direct-streamlocal@openssh.com", "UnixConnectionRequested", direct_open_streamlocal},
-    {"tun@openssh.com", "TunRequested, TapRequested", NULL},
+    {"session", open_session},
+    {"direct-tcpip", direct_open_tcpip},
+    {"direct-streamlocal@openssh.com", direct_open_streamlocal},
+    {"tun@openssh.com", tunnel_open},
 };
-
-void log_not_called_yet(struct channels *channels, const char *handler, const char *request)
-{
-    log_warn(asker_connection_id(channels->asker), "handler_not_called_yet",
-             log_str("handler", handler), log_str("request", request),
-             log_str("outcome", "refused"));
-}
 
 void open_recv(struct channels *channels, struct bytes message)
 {
@@ -163,13 +156,7 @@ void open_recv(struct channels *channels, struct bytes message)
     for (size_t i = 0; i < sizeof(channel_types) / sizeof(channel_types[0]); i++) {
         if (!bytes_are(type, channel_types[i].type))
             continue;
-        if (channel_types[i].open != NULL) {
-            channel_types[i].open(channels, &opening, &r);
-            return;
-        }
-        log_not_called_yet(channels, channel_types[i].handler, channel_types[i].type);
-        open_fail(channels, &opening, OPEN_ADMINISTRATIVELY_PROHIBITED,
-                  "Not permitted by this server");
+        channel_types[i].open(channels, &opening, &r);
         return;
     }
     open_fail(channels, &opening, OPEN_UNKNOWN_CHANNEL_TYPE, "Unknown channel type");

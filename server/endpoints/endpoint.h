@@ -17,8 +17,8 @@ struct endpoint;
  * before it returns. The channel may call any of the ops from inside them, save that it calls
  * stop() only from inside ended(). */
 struct endpoint_events {
-    /* Bytes for the client; extended_type 1 is stderr (RFC 4254 section 5.2). Returns how many were
-     * taken. */
+    /* Bytes for the client, or one packet (taken whole or not at all); extended_type 1 is stderr
+     * (RFC 4254 section 5.2). Returns how many were taken. */
     size_t (*data)(void *owner, struct bytes data, uint32_t extended_type);
     /* How much data() would take now, so that no more is fetched than can go on; 0: resume()
      * follows. May be NULL: not known. */
@@ -62,6 +62,7 @@ struct endpoint_start {
     Policy__ChannelOpened *opened; /* its Context is filled in by the endpoint */
     const struct endpoint_events *events;
     void *owner;
+    bool packets; /* each message is one, whole or not at all */
 };
 
 /* First member of every kind. */

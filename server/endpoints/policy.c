@@ -18,6 +18,7 @@ struct policy_endpoint {
     struct endpoint base;
     const struct endpoint_events *events;
     void *owner;
+    bool packets; /* one is one message */
     struct stream *stream;
     const Policy__ChannelAction *action; /* the one being carried out, borrowed from the stream */
     size_t action_done;                  /* bytes of its data that the channel has taken */
@@ -40,11 +41,22 @@ static struct policy_endpoint *self(struct endpoint *endpoint)
 
 /* ---- client to policy */
 
+static size_t write_packet(struct policy_endpoint *policy, struct bytes packet)
+{
+    if (stream_room(policy->stream) == 0)
+        return 0;
+    if (!stream_send_data(policy->stream, packet, 0))
+        policy->full = true;
+    return packet.len;
+}
+
 static size_t policy_write(struct endpoint *endpoint, struct bytes data, uint32_t extended_type)
 {
     struct policy_endpoint *policy = self(endpoint);
     size_t done = 0;
 
+    if (policy->packets)
+        return write_packet(policy, data);
     while (done < data.len) {
         size_t room = stream_room(policy->stream);
         size_t len = data.len - done;
@@ -180,18 +192,19 @@ static bool carry_joined(struct policy_endpoint *policy)
     return true;
 }
 
-static bool is_small(const Policy__ChannelAction *action)
+static bool is_small(const struct policy_endpoint *policy, const Policy__ChannelAction *action)
 {
-    return action->action_case == POLICY__CHANNEL_ACTION__ACTION_DATA &&
+    return !policy->packets && action->action_case == POLICY__CHANNEL_ACTION__ACTION_DATA &&
            action->data->payload.len <= JOIN_SMALL_BYTES;
 }
 
 /* stdout and stderr stay in their order: only neighbours of one kind are joined. */
 static bool joins(const struct policy_endpoint *policy, const Policy__ChannelAction *action)
 {
-    return is_small(action) && (policy->joined.len == 0 ||
-                                (policy->joined_type == action->data->extended_type &&
-                                 policy->joined.len + action->data->payload.len <= JOIN_MAX_BYTES));
+    return is_small(policy, action) &&
+           (policy->joined.len == 0 ||
+            (policy->joined_type == action->data->extended_type &&
+             policy->joined.len + action->data->payload.len <= JOIN_MAX_BYTES));
 }
 
 static void join(struct policy_endpoint *policy, const Policy__ChannelData *data)
@@ -223,7 +236,7 @@ static bool carry_out_all(struct policy_endpoint *policy)
             return carry_joined(policy);
         if (!joins(policy, policy->action) && !carry_joined(policy))
             return false;
-        if (is_small(policy->action))
+        if (is_small(policy, policy->action))
             join(policy, policy->action->data);
         else if (!carry_out(policy, policy->action))
             return false;
@@ -316,6 +329,7 @@ struct endpoint *endpoint_policy_new(const struct endpoint_start *start, struct 
     policy->base.ops = &policy_ops;
     policy->events = start->events;
     policy->owner = start->owner;
+    policy->packets = start->packets;
     policy->stream =
         asker_open_stream(start->asker, RPC_CHANNEL, answer->target, &policy_stream_events, policy);
     start->opened->context = asker_context(start->asker);

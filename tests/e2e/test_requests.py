@@ -149,3 +149,12 @@ def test_what_came_before_a_close_arrives(policy: Policy, daemon: Daemon, raw: R
     while client.until(97).u32() != 0:
         pass
     assert daemon.wait_event("channel_closed")["bytes_in"] == str(2 << 20)
+
+
+def test_unknown_requests_fail(policy: Policy, raw: Raw) -> None:
+    open_house(policy)
+    client = raw().login()
+    number = client.open()
+    assert not client.request(number, "nonsense@example.com", b"anything")
+    assert not client.global_request("nonsense@example.com", b"anything")
+    assert not client.global_request("keepalive@openssh.com")

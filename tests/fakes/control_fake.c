@@ -39,6 +39,8 @@ static const struct {
     [RPC_SESSION_REQUESTED] = {"SessionRequested", ANSWER(session)},
     [RPC_CONNECTION_REQUESTED] = {"ConnectionRequested", ANSWER(open)},
     [RPC_UNIX_CONNECTION_REQUESTED] = {"UnixConnectionRequested", ANSWER(open)},
+    [RPC_TUN_REQUESTED] = {"TunRequested", ANSWER(open)},
+    [RPC_TAP_REQUESTED] = {"TapRequested", ANSWER(open)},
     [RPC_SERVER_REQUESTED] = {"ServerRequested", ANSWER(listen)},
     [RPC_UNIX_SERVER_REQUESTED] = {"UnixServerRequested", ANSWER(listen)},
     [RPC_FORWARD_ACCEPTED] = {"ForwardAccepted", ANSWER(forward_accepted)},

@@ -97,7 +97,7 @@ bool stream_send_data(struct stream *stream, struct bytes payload, uint32_t exte
     Policy__ChannelEvent event = POLICY__CHANNEL_EVENT__INIT;
     Policy__ChannelData data = POLICY__CHANNEL_DATA__INIT;
 
-    assert(payload.len <= stream_room(stream));
+    assert(stream_room(stream) > 0);
     event.event_case = POLICY__CHANNEL_EVENT__EVENT_DATA;
     event.data = &data;
     data.payload.data = (uint8_t *)payload.data;

@@ -24,6 +24,7 @@ struct transport {
     void *owner;
     struct items inbox, outbox, seen;
     size_t undelivered, unseen, not_understood;
+    const char *client_version; /* NULL: the usual one */
     bool in_callback, keys_exchanged, authenticated, ended, told_no_room;
     int paused;
     size_t room;
@@ -393,8 +394,15 @@ struct fake_disconnect fake_disconnected(const struct transport *t)
 
 /* ---- facts */
 
+void fake_set_client_version(struct transport *t, const char *version)
+{
+    t->client_version = version;
+}
+
 const char *transport_client_version(const struct transport *t)
 {
+    if (t->client_version != NULL)
+        return t->client_version;
     return t->keys_exchanged ? "SSH-2.0-Fake_1.0" : "";
 }
 

@@ -24,6 +24,7 @@ void fake_server_refuse(struct transport_server *server); /* the next transport_
 /* ---- being the peer; each call is one turn's callback */
 
 void fake_exchange_keys(struct transport *t);
+void fake_set_client_version(struct transport *t, const char *version); /* borrowed */
 /* Queues a message and delivers what may be delivered. `format` as in wire.h. */
 void fake_deliver(struct transport *t, uint8_t type, const char *format, ...);
 void fake_deliver_bytes(struct transport *t, uint8_t type, struct bytes message);

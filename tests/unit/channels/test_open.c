@@ -22,17 +22,6 @@ static void unknown_types_are_refused(void **state)
     assert_int_equal(channels_count(c->channels), 0);
 }
 
-static void handlers_not_called_yet_refuse(void **state)
-{
-    struct client *c = *state;
-
-    fake_deliver(c->transport, OPEN, "suuuuu", "tun@openssh.com", PEER, PEER_ROOM, PEER_PACKET, 1,
-                 0x7fffffff);
-    expect_sent(c, OPEN_FAILURE, "uuss", PEER, PROHIBITED, "Not permitted by this server", "");
-    expect_nothing(c);
-    assert_int_equal(fake_asked(c->control, RPC_COUNT), 0);
-}
-
 static void only_an_explicit_yes_opens(void **state)
 {
     struct client *c = *state;
@@ -337,7 +326,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         client_test(unknown_types_are_refused),
-        client_test(handlers_not_called_yet_refuse),
         client_test(only_an_explicit_yes_opens),
         client_test(a_refusal_is_told_as_it_is),
         client_test(what_this_daemon_cannot_do_refuses),

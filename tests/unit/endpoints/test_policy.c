@@ -115,7 +115,8 @@ static struct endpoint *make(struct side *s, const char *target)
     Policy__SessionStart start = POLICY__SESSION_START__INIT;
     Policy__ShellProgram shell = POLICY__SHELL_PROGRAM__INIT;
     Policy__StreamEndpoint answer = POLICY__STREAM_ENDPOINT__INIT;
-    struct endpoint_start with = {s->asker, &opened, &events, s};
+    struct endpoint_start with = {
+        .asker = s->asker, .opened = &opened, .events = &events, .owner = s};
 
     answer.target = (char *)target;
     start.program_case = POLICY__SESSION_START__PROGRAM_SHELL;
