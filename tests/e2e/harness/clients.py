@@ -32,6 +32,8 @@ class OpenSsh:
     def __init__(self, port: int, work: Path, host_key: Key) -> None:
         self.port = port
         self.work = work
+        self.host = "127.0.0.1"
+        self.before: tuple[str, ...] = ()  # a command that runs ssh
         self.known_hosts = work / f"known_hosts-{port}"
         self.known_hosts.write_text(f"[127.0.0.1]:{port} {host_key.public}\n")
         self._askpass = work / "askpass"
@@ -61,10 +63,10 @@ class OpenSsh:
             "ConnectTimeout=60",
             "LogLevel=INFO",
         ]
-        argv = ["ssh", "-F", "none", "-p", str(self.port), "-l", user, *options]
+        argv = [*self.before, "ssh", "-F", "none", "-p", str(self.port), "-l", user, *options]
         for setting in settings:
             argv += ["-o", setting]
-        return [*argv, "127.0.0.1", *([command] if command is not None else [])]
+        return [*argv, self.host, *([command] if command is not None else [])]
 
     def env(self, password: str | None = None, extra: dict[str, str] | None = None) -> dict[str, str]:
         env = clean_env()

@@ -66,12 +66,12 @@ NO_LIMITS_ON_SOURCES = {"PARLEY_START_UP": "0", "PARLEY_PER_SOURCE_START_UP": "0
 class Daemon:
     """One parleyd process and all that it wrote."""
 
-    def __init__(self, args: list[str], env: dict[str, str] | None = None, cwd: Path | None = None) -> None:
+    def __init__(self, args: list[str], env: dict[str, str] | None = None, cwd: Path | None = None, before: tuple[str, ...] = ()) -> None:
         self.args = args
         self.board = Board()
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            [program(), *args],
+            [*before, program(), *args],
             env=clean_env(NO_LIMITS_ON_SOURCES | (env or {})),
             cwd=cwd,
             stdin=subprocess.DEVNULL,
