@@ -72,9 +72,10 @@ def plain_packet(payload: bytes) -> bytes:
     return u32(1 + len(payload) + padding) + bytes([padding]) + payload + bytes(padding)
 
 
-def test_a_flood_of_key_exchanges_starves_nobody(policy: Policy, daemon: Daemon, bystand: Bystand) -> None:
-    """All on one loop."""
+def test_a_flood_of_key_exchanges_starves_nobody(policy: Policy, start_daemon: Callable[..., Daemon], bystand: Bystand) -> None:
+    """All on one loop. The flood also takes the policy's time, which is not what this is about."""
     open_house(policy, cat)
+    daemon = start_daemon("--workers", "1", "--policy-auth-deadline", "60s", "--policy-deadline", "60s")
     bystander = bystand(daemon)
     with KexFlood(daemon.port) as flood:
         poll(lambda: flood.count >= FLOODERS, "the flood runs")

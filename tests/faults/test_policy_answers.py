@@ -47,6 +47,8 @@ YES: dict[str, Any] = {
     "DebugMsgReceived": pb.Ack(),
     "BeginAuth": pb.BeginAuthAnswer.FromString(NOT_REQUIRED),
     "AuthCompleted": pb.AuthCompletedAnswer(allow=ALLOW),
+    "HostBasedAuthSupported": pb.SupportedAnswer(support=pb.SUPPORT_NO),
+    "KbdintAuthSupported": pb.SupportedAnswer(support=pb.SUPPORT_NO),
     "PublicKeyAuthSupported": pb.SupportedAnswer(support=pb.SUPPORT_YES),
     "PasswordAuthSupported": pb.SupportedAnswer(support=pb.SUPPORT_YES),
     "ValidatePublicKey": pb.AuthAnswer(allow=ALLOW),
@@ -838,7 +840,7 @@ action("noise", lambda: random.Random(7).randbytes(300), "malformed|unknown fiel
 action("number-out-of-range", lambda: chunk(3, number(1, 1 << 40)), "out of range")
 action("wrong-wire-type", lambda: number(1, 1), "wrong wire type")
 action("unknown-stderr", lambda: chunk(1, chunk(1, b"BAD") + number(2, 1 << 33)), "out of range")
-action("oversize", lambda: data_action(b"BAD" + b"x" * (1050 << 10)), "at most")
+action("oversize", lambda: data_action(b"BAD" + b"x" * (1050 << 10)), "at most|larger than max")
 action("oversize-for-grpc", lambda: data_action(b"BAD" + b"x" * (1200 << 10)), "RESOURCE_EXHAUSTED")
 
 

@@ -67,3 +67,8 @@ class Tmux:
 
     def close(self) -> None:
         subprocess.run([*self._base, "kill-server"], env=self._env, capture_output=True, timeout=PATIENCE_S)
+
+    def wait_dead(self) -> int:
+        """The exit status of the command, once it has ended."""
+        shown = poll(lambda: self._run("display-message", "-p", "#{?pane_dead,#{pane_dead_status},}").strip(), "the command to end")
+        return int(shown)
