@@ -151,7 +151,7 @@ def test_the_escape_of_the_client_ends_it_all(screen: Tmux) -> None:
     """~. on a line of its own."""
     screen.type("exec sleep 1000")
     screen.keys("~", ".")
-    assert screen.wait_dead() == 255
+    assert screen.wait_ended() == 255
 
 
 # ---- modes, byte for byte

@@ -19,9 +19,9 @@ class Tmux:
         assert TMUX
         self._base = [TMUX, "-S", str(folder / "tmux"), "-f", "/dev/null"]
         self._env = {**env, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", "SHELL": "/bin/sh"}
-        command = " ".join(shlex.quote(word) for word in argv)
+        # tmux does not always notice that a pane's command has ended: it says so itself, and stays.
+        command = " ".join(shlex.quote(word) for word in argv) + "; echo \"[ended: $?]\"; exec cat"
         self._run("new-session", "-d", "-x", str(columns), "-y", str(rows), command)
-        self._run("set-option", "-g", "remain-on-exit", "on")
         self._run("set-option", "-g", "window-size", "manual")
 
     def _run(self, *args: str) -> str:
@@ -68,7 +68,6 @@ class Tmux:
     def close(self) -> None:
         subprocess.run([*self._base, "kill-server"], env=self._env, capture_output=True, timeout=PATIENCE_S)
 
-    def wait_dead(self) -> int:
-        """The exit status of the command, once it has ended."""
-        shown = poll(lambda: self._run("display-message", "-p", "#{?pane_dead,#{pane_dead_status},}").strip(), "the command to end")
-        return int(shown)
+    def wait_ended(self) -> int:
+        """The exit status of the command."""
+        return int(self.wait("[ended: ").partition("[ended: ")[2].partition("]")[0])
