@@ -10,6 +10,8 @@ import gzip
 import itertools
 import random
 import re
+import select
+import socket
 import tempfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +28,7 @@ from harness.daemon import Daemon
 from harness.keys import Key
 from harness.rawclient import RawClient, UserKey
 from harness.rawssh import Disconnected
+from harness.wait import PATIENCE_S
 from harness.wire import boolean, string, u32
 from rawpolicy import END_HEADERS, END_STREAM, HEADERS, Call, RawPolicy, frame, grpc_message, header_block
 
@@ -40,6 +43,12 @@ ASK_ABOUT_METHODS = pb.BeginAuthAnswer(requirement=pb.REQUIREMENT_REQUIRED).Seri
 NAMES_METHODS = pb.BeginAuthAnswer(requirement=pb.REQUIREMENT_REQUIRED, methods=NAMED_METHODS).SerializeToString()
 NOT_REQUIRED = pb.BeginAuthAnswer(requirement=pb.REQUIREMENT_NOT_REQUIRED).SerializeToString()
 
+OPEN = pb.OpenAnswer(stream=pb.StreamEndpoint())
+MANAGED = pb.ListenAnswer(managed=pb.ManagedListener(port=8080))
+ASKED_EACH = pb.ListenAnswer(listen=pb.ListenEndpoint(ask_each=True)).SerializeToString()
+CHALLENGE = pb.KbdintAnswer(challenge=pb.Challenge(prompts=[pb.Prompt(text="Code: ")])).SerializeToString()
+NAMES_KBDINT = pb.BeginAuthAnswer(methods=pb.Methods(methods=[pb.AUTH_METHOD_KEYBOARD_INTERACTIVE])).SerializeToString()
+
 # What lets everybody in and starts every program; a case spoils one answer of these.
 YES: dict[str, Any] = {
     "ConnectionMade": pb.ConnectionMadeAnswer(allow=ALLOW),
@@ -48,12 +57,23 @@ YES: dict[str, Any] = {
     "BeginAuth": pb.BeginAuthAnswer.FromString(NOT_REQUIRED),
     "AuthCompleted": pb.AuthCompletedAnswer(allow=ALLOW),
     "HostBasedAuthSupported": pb.SupportedAnswer(support=pb.SUPPORT_NO),
-    "KbdintAuthSupported": pb.SupportedAnswer(support=pb.SUPPORT_NO),
+    "KbdintAuthSupported": pb.SupportedAnswer(support=pb.SUPPORT_YES),
     "PublicKeyAuthSupported": pb.SupportedAnswer(support=pb.SUPPORT_YES),
     "PasswordAuthSupported": pb.SupportedAnswer(support=pb.SUPPORT_YES),
     "ValidatePublicKey": pb.AuthAnswer(allow=ALLOW),
     "ValidatePassword": pb.PasswordAnswer(allow=ALLOW),
+    "GetKbdintChallenge": pb.KbdintAnswer(allow=ALLOW),
+    "ValidateKbdintResponse": pb.KbdintAnswer(allow=ALLOW),
     "SessionRequested": STREAM,
+    "ConnectionRequested": OPEN,
+    "UnixConnectionRequested": OPEN,
+    "TunRequested": OPEN,
+    "TapRequested": OPEN,
+    "ServerRequested": MANAGED,
+    "UnixServerRequested": MANAGED,
+    "ForwardAccepted": pb.ForwardAcceptedAnswer(accept=pb.Accept()),
+    "X11Requested": pb.GrantAnswer(allow=ALLOW),
+    "AgentRequested": pb.GrantAnswer(allow=ALLOW),
     "PtyRequested": pb.GrantAnswer(allow=ALLOW),
     "EnvRequested": pb.GrantAnswer(allow=ALLOW),
     "ShellRequested": STREAM,
@@ -118,6 +138,42 @@ def opened(client: RawClient) -> bool:
     return got(client, wire.OPEN_CONFIRMATION, wire.OPEN_FAILURE)
 
 
+def by_kbdint(client: RawClient) -> bool:
+    return tried(client, client.auth_message("alice", "keyboard-interactive", string("") + string("")))
+
+
+def responded(client: RawClient) -> bool:
+    client.service()
+    client.send(client.auth_message("alice", "keyboard-interactive", string("") + string("")))
+    client.expect(wire.PASSWD_CHANGEREQ)  # INFO_REQUEST has the same number
+    client.send(bytes([61]) + u32(1) + string(SECRET))
+    return got(client, wire.USERAUTH_SUCCESS, wire.USERAUTH_FAILURE, wire.PASSWD_CHANGEREQ)
+
+
+def channel(kind: str, rest: bytes) -> Callable[[RawClient], bool]:
+    def drive(client: RawClient) -> bool:
+        client.login().send(client.open_message(kind, rest=rest))
+        return got(client, wire.OPEN_CONFIRMATION, wire.OPEN_FAILURE)
+
+    return drive
+
+
+def listening(name: str, rest: bytes) -> Callable[[RawClient], bool]:
+    return lambda client: client.login().global_request(name, rest)
+
+
+def accepted(client: RawClient) -> bool:
+    """Somebody connects to what we listen on: a channel to the client, or the end."""
+    client.login().send(bytes([wire.GLOBAL_REQUEST]) + string("tcpip-forward") + boolean(True) + string("") + u32(0))
+    port = client.expect(wire.REQUEST_SUCCESS).u32()
+    with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as peer:
+        ready, _, _ = select.select([peer, client.socket], [], [], PATIENCE_S)
+        if peer in ready:
+            assert peer.recv(1) == b""
+            return False
+        return client.expect(wire.CHANNEL_OPEN).string() == b"forwarded-tcpip"
+
+
 def requested(name: str, rest: bytes = b"") -> Callable[[RawClient], bool]:
     return lambda client: client.request(client.login().open(), name, rest)
 
@@ -142,6 +198,7 @@ class Handler:
     rpc: str
     drive: Callable[[RawClient], bool]
     begin: bytes = NOT_REQUIRED  # BeginAuth that leads there
+    on_the_way: tuple[str, bytes] = ("", b"")  # another handler's answer that leads there
     absent_allows: bool = False
     report: bool = False
     after_login: bool = False
@@ -149,6 +206,10 @@ class Handler:
     @property
     def yes(self) -> bytes:
         return self.begin if self.rpc == "BeginAuth" else YES[self.rpc].SerializeToString()
+
+    @property
+    def output_class(self) -> Any:
+        return output_class(self.rpc)
 
     @property
     def output(self) -> Any:
@@ -160,13 +221,15 @@ class Handler:
     @property
     def yes_field(self) -> int:
         """The member that says yes."""
-        return next(self.field(name) for name in ("allow", "stream", "support", "requirement") if name in self.output.fields_by_name)
+        return next(self.field(name) for name in ("allow", "managed", "accept", "stream", "support", "requirement") if name in self.output.fields_by_name)
 
     @property
     def has_oneof(self) -> bool:
         return bool(self.output.oneofs)
 
 
+TCP = string("host") + u32(80) + string("") + u32(0)
+X11 = boolean(False) + string("MIT-MAGIC-COOKIE-1") + string("00" * 16) + u32(0)
 PTY = string("xterm") + u32(80) + u32(24) + u32(0) + u32(0) + string("")
 
 HANDLERS = [
@@ -178,7 +241,19 @@ HANDLERS = [
     Handler("ValidatePublicKey-probe", "ValidatePublicKey", probed, NAMES_METHODS),
     Handler("ValidatePublicKey-proven", "ValidatePublicKey", by_key, NAMES_METHODS),
     Handler("ValidatePassword", "ValidatePassword", by_password, NAMES_METHODS),
+    Handler("KbdintAuthSupported", "KbdintAuthSupported", by_kbdint, ASK_ABOUT_METHODS),
+    Handler("GetKbdintChallenge", "GetKbdintChallenge", by_kbdint, NAMES_KBDINT),
+    Handler("ValidateKbdintResponse", "ValidateKbdintResponse", responded, NAMES_KBDINT, ("GetKbdintChallenge", CHALLENGE)),
     Handler("SessionRequested", "SessionRequested", opened, after_login=True),
+    Handler("ConnectionRequested", "ConnectionRequested", channel("direct-tcpip", TCP), after_login=True),
+    Handler("UnixConnectionRequested", "UnixConnectionRequested", channel("direct-streamlocal@openssh.com", string("/x") + string("") + u32(0)), after_login=True),
+    Handler("TunRequested", "TunRequested", channel("tun@openssh.com", u32(1) + u32(7)), after_login=True),
+    Handler("TapRequested", "TapRequested", channel("tun@openssh.com", u32(2) + u32(7)), after_login=True),
+    Handler("ServerRequested", "ServerRequested", listening("tcpip-forward", string("") + u32(80)), after_login=True),
+    Handler("UnixServerRequested", "UnixServerRequested", listening("streamlocal-forward@openssh.com", string("/x")), after_login=True),
+    Handler("ForwardAccepted", "ForwardAccepted", accepted, on_the_way=("ServerRequested", ASKED_EACH), after_login=True),
+    Handler("X11Requested", "X11Requested", requested("x11-req", X11), after_login=True),
+    Handler("AgentRequested", "AgentRequested", requested("auth-agent-req@openssh.com"), after_login=True),
     Handler("PtyRequested", "PtyRequested", requested("pty-req", PTY), absent_allows=True, after_login=True),
     Handler("EnvRequested", "EnvRequested", requested("env", string("LANG") + string("C")), absent_allows=True, after_login=True),
     Handler("ShellRequested", "ShellRequested", requested("shell"), absent_allows=True, after_login=True),
@@ -255,24 +330,28 @@ def other_handlers_yes(h: Handler) -> bytes | None:
         "PasswordAnswer": pb.SessionAnswer(upstream=pb.UpstreamEndpoint()),
         "GrantAnswer": pb.AuthAnswer(partial=pb.PartialSuccess(remaining=[pb.AUTH_METHOD_PASSWORD])),
         "SessionAnswer": pb.AuthAnswer(deny=pb.Deny(message="x")),  # as accept {1: "x"}
+        "KbdintAnswer": pb.SessionAnswer(upstream=pb.UpstreamEndpoint()),
+        "OpenAnswer": pb.SessionAnswer(recording=pb.RecordingOrder()),
+        "ListenAnswer": pb.SessionAnswer(recording=pb.RecordingOrder()),
+        "ForwardAcceptedAnswer": pb.SessionAnswer(recording=pb.RecordingOrder()),
         "Ack": pb.AuthAnswer(allow=ALLOW),
     }
     return wrong[h.output.name].SerializeToString()
 
 
 def endpoint_we_lack(h: Handler) -> bytes | None:
-    if h.output.name != "SessionAnswer":
+    if h.output.name not in ("SessionAnswer", "OpenAnswer"):
         return None
-    return pb.SessionAnswer(process=pb.ProcessEndpoint(argv=[b"/bin/sh"])).SerializeToString()
+    return h.output_class(upstream=pb.UpstreamEndpoint(hops=[pb.UpstreamHop(host="host", password="x")])).SerializeToString()
 
 
 def two_members(h: Handler) -> bytes | None:
-    no = {"SessionAnswer": "refuse"}.get(h.output.name, "deny")
+    no = next((name for name in ("refuse", "deny") if name in h.output.fields_by_name), "")
     return h.yes + chunk(h.field(no)) if h.has_oneof else None
 
 
 def two_members_yes_last(h: Handler) -> bytes | None:
-    no = {"SessionAnswer": "refuse"}.get(h.output.name, "deny")
+    no = next((name for name in ("refuse", "deny") if name in h.output.fields_by_name), "")
     return chunk(h.field(no)) + h.yes if h.has_oneof else None
 
 
@@ -282,7 +361,7 @@ def unknown_enum(value: int) -> Build:
             return number(h.yes_field, value)
         if h.output.name in ("ConnectionMadeAnswer", "AuthCompletedAnswer"):
             return h.yes + number(h.field("supervise_on_loss"), value)
-        if h.output.name in ("AuthAnswer", "PasswordAnswer"):
+        if h.output.name in ("AuthAnswer", "PasswordAnswer", "KbdintAnswer"):
             return chunk(h.field("partial"), number(1, value))
         return None
 
@@ -309,7 +388,7 @@ def oversize(h: Handler) -> bytes:
 
 
 NONE_SET = "none of .* is set"
-SUPPORTED = ("PublicKeyAuthSupported", "PasswordAuthSupported")
+SUPPORTED = ("PublicKeyAuthSupported", "PasswordAuthSupported", "KbdintAuthSupported")
 REPORTS = ("DebugMsgReceived", "ConnectionLost")
 PLAIN = (*SUPPORTED, "BeginAuth", *REPORTS)
 
@@ -317,7 +396,7 @@ MESSAGES = [
     message("good", lambda h: h.yes, "", outcome="answered", allowed=True),
     message("unknown-in-common", late_contract, "", outcome="answered", allowed=True),
     message("empty", lambda h: b"", NONE_SET, without=PLAIN),
-    message("empty-means-no", lambda h: b"" if h.name in PLAIN[:3] else None, "", outcome="answered"),
+    message("empty-means-no", lambda h: b"" if h.name in PLAIN[:4] else None, "", outcome="answered"),
     message("only-common", lambda h: common(log={"a": "b"}), NONE_SET, without=PLAIN),
     message("two-members", two_members, "more than one of"),
     message("two-members-yes-last", two_members_yes_last, "more than one of"),
@@ -668,6 +747,8 @@ class Table:
             handler, fault = case
             if call.name == "BeginAuth":
                 yes = handler.begin
+            if call.name == handler.on_the_way[0]:
+                yes = handler.on_the_way[1]
             if call.name == handler.rpc and fault.spoil:
                 await fault.spoil(call, handler.yes)
                 return
