@@ -27,8 +27,8 @@ from harness.contract import output_class, pb
 from harness.daemon import Daemon
 from harness.keys import Key
 from harness.rawclient import RawClient, UserKey
-from harness.rawssh import Disconnected
-from harness.wait import PATIENCE_S
+from harness.rawssh import Closed, Disconnected
+from harness.wait import PATIENCE_S, poll
 from harness.wire import boolean, string, u32
 from rawpolicy import END_HEADERS, END_STREAM, HEADERS, Call, RawPolicy, frame, grpc_message, header_block
 
@@ -763,9 +763,17 @@ class Table:
 
     def forget_absence(self) -> None:
         """A new link: what the policy behind the old one lacked is asked for again."""
-        ups = len(self.daemon.events("link-up"))
         self.policy.drop()
-        self.daemon.wait_event("link-up", ups + 1)
+        poll(self.answers, "the link is up again")
+
+    def answers(self) -> bool:
+        client = RawClient(self.daemon.port, source=next(self.addresses))
+        try:
+            return connected(client)
+        except (Closed, OSError):
+            return False
+        finally:
+            client.close()
 
     def connection(self, source: str) -> str:
         """Its id, from what was asked about it."""
