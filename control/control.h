@@ -102,7 +102,8 @@ struct control_settings {
     uint32_t stream_stall_ms; /* a write that makes no progress for so long ends the stream; 0: 0,
                                  never */
     size_t queue_bytes, queue_messages; /* per stream and direction; 0: 512 KiB, 64 */
-    uint32_t max_in_flight;             /* decisions; one more is UNAVAILABLE at once; 0: 4,096 */
+    uint32_t max_in_flight; /* decisions; one more is UNAVAILABLE at once; 0: 4,096. Reports take
+                               half of them at most */
 };
 
 /* Starts the gRPC thread. NULL with *error set (owned by the caller) if a setting cannot work: TLS

@@ -31,6 +31,7 @@ struct decision {
     enum decision_state state;
     enum rpc rpc;
     bool probe, report;
+    bool counted; /* among those in flight */
     unsigned epoch;
     answer_fn *done;
     void *owner;
@@ -61,6 +62,13 @@ const char *outcome_name(enum outcome outcome)
     return names[outcome];
 }
 
+static void leave_flight(struct decision *decision)
+{
+    if (decision->counted)
+        atomic_fetch_sub(&decision->control->in_flight, 1);
+    decision->counted = false;
+}
+
 static void decision_free(struct decision *decision)
 {
     struct control *control = decision->control;
@@ -74,9 +82,9 @@ static void decision_free(struct decision *decision)
     call_end_clear(&decision->end);
     if (decision->live.call != NULL)
         grpc_call_unref(decision->live.call);
+    leave_flight(decision);
     free(decision->why);
     free(decision);
-    atomic_fetch_sub(&control->in_flight, 1);
     control_unref(control);
 }
 
@@ -313,23 +321,32 @@ static struct decision *decision_new(struct asker *asker, enum rpc rpc)
     return decision;
 }
 
+/* Nobody waits for a report: a flood of clients that leave again must not take the room of
+ * questions that somebody does wait for. */
+static bool is_full(struct decision *decision)
+{
+    unsigned most = decision->control->max_in_flight;
+
+    decision->counted = true;
+    return atomic_fetch_add(&decision->control->in_flight, 1) >=
+           (decision->report ? most / 2 : most);
+}
+
 /* Sends it, or lets it end on the loop, later, if there is no sense in that. */
 static void decision_start(struct decision *decision, ProtobufCMessage *request)
 {
-    struct control *control = decision->control;
-    bool full = atomic_fetch_add(&control->in_flight, 1) >= control->max_in_flight;
-
     assert(request->descriptor == rpc_input(decision->rpc));
     if (link_is_absent(decision->link, decision->rpc)) {
         decision->outcome = ABSENT;
         decision->why = xstrdup("remembered");
-    } else if (full) {
+    } else if (is_full(decision)) {
         unavailable(decision, xstrdup("too many decisions in flight"));
     } else if (start_call(decision, request)) {
         return;
     } else {
         decision->outcome = UNAVAILABLE;
     }
+    leave_flight(decision); /* it only waits to be heard */
     loop_post(decision->loop, &decision->letter);
 }
 

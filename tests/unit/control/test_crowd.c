@@ -107,6 +107,27 @@ static void too_many_in_flight(void **state)
     free(fixture);
 }
 
+static void reports_leave_room_for_questions(void **state)
+{
+    struct fixture *fixture = xcalloc(1, sizeof(*fixture));
+    Policy__BeginAuthRequest begin = POLICY__BEGIN_AUTH_REQUEST__INIT;
+    Policy__ConnectionLostRequest lost = POLICY__CONNECTION_LOST_REQUEST__INIT;
+    struct heard heard = {0};
+
+    (void)state;
+    fixture_init(fixture);
+    fixture->settings.max_in_flight = 10;
+    fixture_open(fixture);
+    policy_server_set(fixture->policy, "ConnectionLost", (struct script){.kind = SCRIPT_HANG});
+    for (int i = 0; i < 100; i++)
+        asker_report(fixture->asker, RPC_CONNECTION_LOST, &lost.base);
+    asker_ask(fixture->asker, RPC_BEGIN_AUTH, &begin.base, 0, heard_answer, &heard);
+    fixture_until(fixture, &heard.count, 1);
+    assert_int_equal(heard.outcome, ABSENT); /* it was asked: the policy here has no answer */
+    fixture_close(fixture);
+    free(fixture);
+}
+
 /* Cancelled ones are still under way when everything goes. */
 static void free_with_calls_under_way(void **state)
 {
@@ -136,6 +157,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ASKING_TEST(ten_thousand_shuffled_answers),
         cmocka_unit_test(too_many_in_flight),
+        cmocka_unit_test(reports_leave_room_for_questions),
         cmocka_unit_test(free_with_calls_under_way),
     };
 
