@@ -11,6 +11,8 @@
 static const char *const no_answer_text =
     "Login is not possible now: the policy service gave no answer.";
 
+#define HELD_BANNERS_MAX_BYTES (64 * 1024)
+
 /* ---- banners */
 
 static void put_banner(struct buf *out, const char *text, const char *language)
@@ -50,7 +52,7 @@ static void hold_banner(struct auth *auth, const char *text, const char *languag
 {
     struct buf message = {0};
 
-    if (text[0] == '\0')
+    if (text[0] == '\0' || auth->banner.len > HELD_BANNERS_MAX_BYTES)
         return;
     put_banner(&message, text, language);
     buf_put_string(&auth->banner, buf_bytes(&message));

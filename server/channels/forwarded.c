@@ -83,6 +83,20 @@ void forwarded_orphan(struct remote *remote)
     }
 }
 
+/* Those that are the policy's have no channel that would be closed. */
+void forwarded_tighten(struct channels *channels)
+{
+    struct accepted *accepted, *next;
+
+    for (accepted = LIST_FIRST(&channels->accepted); accepted != NULL; accepted = next) {
+        struct channel homeless = {.channels = channels, .forwarded = accepted->from};
+
+        next = LIST_NEXT(accepted, link);
+        if (accepted->splice != NULL && forwarded_misfit(&homeless) != NULL)
+            accepted_free(accepted);
+    }
+}
+
 void forwarded_clear_all(struct channels *channels)
 {
     struct accepted *accepted;
@@ -132,12 +146,15 @@ const struct channel_kind *remote_kind(const struct channels *channels,
 static struct endpoint *on_taken(void *arg, struct channel *channel)
 {
     struct accepted *accepted = arg;
-    struct endpoint *endpoint = endpoint_socket_new(
-        channels_loop(accepted->channels), &channel_endpoint_events, channel, accepted->fd);
+    struct endpoint *endpoint = NULL;
 
-    accepted->fd = -1;
     channel->forwarded = accepted->from;
     accepted->from = NULL;
+    if (channel_misfit(channel) == NULL) { /* the rules may have tightened meanwhile */
+        endpoint = endpoint_socket_new(channels_loop(accepted->channels), &channel_endpoint_events,
+                                       channel, accepted->fd);
+        accepted->fd = -1;
+    }
     accepted_free(accepted);
     return endpoint;
 }

@@ -98,6 +98,7 @@ void remotes_tighten(struct channels *channels)
         if (why != NULL)
             remote_close(remote, why);
     }
+    forwarded_tighten(channels);
 }
 
 static struct remote *find(const struct channels *channels, const char *host, uint32_t port,

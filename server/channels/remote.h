@@ -46,6 +46,7 @@ void remote_log(const struct remote *remote, const char *outcome, const char *wh
 listener_accept_fn forwarded_accepted; /* of remote->listener; owner: the remote */
 /* The remote goes: what is still asked about ends, what began before goes on (as with sshd). */
 void forwarded_orphan(struct remote *remote);
+void forwarded_tighten(struct channels *channels);
 void forwarded_clear_all(struct channels *channels);
 
 #endif

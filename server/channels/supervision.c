@@ -75,7 +75,9 @@ static struct endpoint *on_taken(void *arg, struct channel *channel)
     channel->forwarded = by->from;
     by->from = NULL;
     channels->events->opened_by_policy(channels->owner, by->id, "", channel->id);
-    endpoint = endpoint_policy_new(&start, channels->control, &stream);
+    endpoint = channel_misfit(channel) == NULL
+                   ? endpoint_policy_new(&start, channels->control, &stream)
+                   : NULL;
     by_policy_free(by);
     return endpoint;
 }

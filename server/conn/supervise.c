@@ -96,6 +96,9 @@ void supervise_done(struct conn *conn, uint64_t id, const char *error, uint32_t 
 
 /* ---- actions: NULL, or why it was not done */
 
+/* What a policy sends without end must not pile up here for a client that does not read. */
+static const char not_read[] = "the client does not read";
+
 static const char later[] = "later"; /* supervise_done() follows */
 
 static const char *do_disconnect(struct conn *conn, const Policy__SuperviseAction *action)
@@ -114,6 +117,8 @@ static const char *do_debug(struct conn *conn, const Policy__SuperviseAction *ac
 
     if (!conn->keys_exchanged)
         return "no keys have been exchanged yet";
+    if (transport_room(conn->transport) == 0)
+        return not_read;
     if (strlen(debug->message) > DEBUG_TEXT_MAX_BYTES ||
         strlen(debug->language) > LANGUAGE_MAX_BYTES)
         return "the text is too long";
@@ -132,6 +137,8 @@ static const char *do_banner(struct conn *conn, const Policy__SuperviseAction *a
 
     if (conn->auth == NULL || auth_is_done(conn->auth))
         return "after login there are no banners";
+    if (conn->keys_exchanged && transport_room(conn->transport) == 0)
+        return not_read;
     if (strlen(banner->text) > BANNER_MAX_BYTES || strlen(banner->language) > LANGUAGE_MAX_BYTES)
         return "the text is too long";
     auth_banner(conn->auth, banner->text, banner->language);

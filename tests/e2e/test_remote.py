@@ -347,6 +347,30 @@ def test_tightening_closes_listeners_and_their_channels(listening: Policy, raw: 
     assert supervisor.wait("listener_closed").address.port == port
 
 
+def test_tightening_overtakes_a_channel_that_is_being_offered(listening: Policy, raw: Raw) -> None:
+    supervisor = supervised(listening)
+    client = raw().login()
+    with connected(listen(client)) as s:
+        message = client.until(90)
+        message.string()
+        assert not supervisor.done(tighten=pb.Restrictions(no_port_forwarding=True)).error
+        client.send(bytes([91]) + message.take(4) + u32(50) + u32(1 << 20) + u32(32768))
+        client.until(97)
+        assert s.recv(1) == b""
+
+
+def test_tightening_ends_what_the_policy_talks_to(policy: Policy, raw: Raw) -> None:
+    supervisor = supervised(policy)
+    policy.on.ServerRequested = pb.ListenAnswer(listen=pb.ListenEndpoint(ask_each=True))
+    policy.on.ForwardAccepted = pb.ForwardAcceptedAnswer(stream=pb.StreamEndpoint())
+    client = raw().login()
+    with connected(listen(client)) as s:
+        s.sendall(b"x")
+        assert s.recv(1) == b"x"
+        supervisor.done(tighten=pb.Restrictions(no_port_forwarding=True))
+        assert s.recv(1) == b""
+
+
 # ---- asked about each
 
 
