@@ -9,9 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define HOST_MAX_BYTES        255
-#define SOCKET_PATH_MAX_BYTES 107 /* what sun_path holds before its NUL */
-#define TIMEOUT_MAX_S         3600
+#define TIMEOUT_MAX_S 3600
 
 /* What the client asked for, and the way there. */
 struct direct {
@@ -120,11 +118,6 @@ static void on_dialled(void *owner, int fd, const char *why)
     }
 }
 
-static bool holds_nul(const ProtobufCBinaryData *data)
-{
-    return data->len > 0 && memchr(data->data, '\0', data->len) != NULL;
-}
-
 /* As asked, or as rewritten; a port may become a path, and a path a port. False: not a place to
  * connect to. */
 static bool find_target(const struct direct *direct, const Policy__ForwardEndpoint *forward,
@@ -141,7 +134,7 @@ static bool find_target(const struct direct *direct, const Policy__ForwardEndpoi
     if (!to_host) {
         *path = bytes_to_string(bytes_of(chosen->data, chosen->len));
         target->path = *path;
-        return !holds_nul(chosen) && chosen->len <= SOCKET_PATH_MAX_BYTES;
+        return place_is_path(bytes_of(chosen->data, chosen->len));
     }
     port = forward->port != 0 ? forward->port : direct->tcp != NULL ? direct->tcp->dest_port : 0;
     target->host = forward->host[0] ? forward->host : direct->tcp->dest_host;
@@ -230,15 +223,6 @@ static void ask(struct channels *channels, const struct opening *opening,
     }
 }
 
-/* A name or an address, for a resolver: no control characters, no blanks. */
-static bool is_host(struct bytes host)
-{
-    for (size_t i = 0; i < host.len; i++)
-        if (host.data[i] <= ' ' || host.data[i] == 0x7f)
-            return false;
-    return host.len > 0 && host.len <= HOST_MAX_BYTES && text_is_clean(host);
-}
-
 void direct_open_tcpip(struct channels *channels, const struct opening *opening, struct reader *r)
 {
     struct bytes host = reader_string(r);
@@ -251,7 +235,7 @@ void direct_open_tcpip(struct channels *channels, const struct opening *opening,
         channels_fault(channels, "Malformed direct-tcpip open");
         return;
     }
-    if (!is_host(host) || port == 0 || port > UINT16_MAX) {
+    if (host.len == 0 || !place_is_host(host) || port == 0 || port > UINT16_MAX) {
         open_fail(channels, opening, OPEN_ADMINISTRATIVELY_PROHIBITED, "No such host or port");
         return;
     }
@@ -280,8 +264,7 @@ void direct_open_streamlocal(struct channels *channels, const struct opening *op
         channels_fault(channels, "Malformed direct-streamlocal open");
         return;
     }
-    if (path.len == 0 || path.len > SOCKET_PATH_MAX_BYTES ||
-        memchr(path.data, '\0', path.len) != NULL) {
+    if (!place_is_path(path)) {
         open_fail(channels, opening, OPEN_ADMINISTRATIVELY_PROHIBITED, "No path of a socket");
         return;
     }

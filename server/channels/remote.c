@@ -8,11 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REMOTES_MAX    128 /* of one connection */
-#define HOST_MAX_BYTES 255
-#define PATH_MAX_BYTES 107
-#define PATH_MODE      0600
-#define DENIED         "Listening is not permitted"
+#define REMOTES_MAX 128 /* of one connection */
+#define PATH_MODE   0600
+#define DENIED      "Listening is not permitted"
 
 static const char *remote_misfit(const struct remote *remote)
 {
@@ -245,14 +243,6 @@ static bool has_room(const struct channels *channels)
     return channels->remote_count < REMOTES_MAX;
 }
 
-static bool is_host(struct bytes host)
-{
-    for (size_t i = 0; i < host.len; i++)
-        if (host.data[i] <= ' ' || host.data[i] == 0x7f)
-            return false;
-    return host.len <= HOST_MAX_BYTES && text_is_clean(host);
-}
-
 static void ask_tcp(struct channels *channels, char *host, uint16_t port)
 {
     Policy__ServerRequestedRequest question = POLICY__SERVER_REQUESTED_REQUEST__INIT;
@@ -278,15 +268,10 @@ void remote_listen_tcp(struct channels *channels, struct reader *r)
 
     if (!reader_end(r))
         channels_fault(channels, "Malformed tcpip-forward request");
-    else if (!is_host(host) || port > UINT16_MAX)
+    else if (!place_is_host(host) || port > UINT16_MAX)
         global_done(channels, false, (struct bytes){0});
     else
         ask_tcp(channels, bytes_to_string(host), (uint16_t)port);
-}
-
-static bool is_path(struct bytes path)
-{
-    return path.len > 0 && path.len <= PATH_MAX_BYTES && memchr(path.data, '\0', path.len) == NULL;
 }
 
 void remote_listen_path(struct channels *channels, struct reader *r)
@@ -300,7 +285,7 @@ void remote_listen_path(struct channels *channels, struct reader *r)
         channels_fault(channels, "Malformed streamlocal-forward request");
         return;
     }
-    text = is_path(path) ? bytes_to_string(path) : NULL;
+    text = place_is_path(path) ? bytes_to_string(path) : NULL;
     if (text == NULL || !has_room(channels) || permit_path(&channels->rules) != NULL ||
         find(channels, NULL, 0, text) != NULL) {
         free(text);
@@ -333,7 +318,7 @@ void remote_cancel_tcp(struct channels *channels, struct reader *r)
         channels_fault(channels, "Malformed cancel-tcpip-forward request");
         return;
     }
-    text = bytes_to_string(is_host(host) ? host : BYTES("\n")); /* which no listener has */
+    text = bytes_to_string(place_is_host(host) ? host : BYTES("\n")); /* which no listener has */
     cancel(channels, find(channels, text, port, NULL));
     free(text);
 }
@@ -347,7 +332,7 @@ void remote_cancel_path(struct channels *channels, struct reader *r)
         channels_fault(channels, "Malformed cancel-streamlocal-forward request");
         return;
     }
-    text = bytes_to_string(is_path(path) ? path : BYTES(""));
+    text = bytes_to_string(place_is_path(path) ? path : BYTES(""));
     cancel(channels, find(channels, NULL, 0, text));
     free(text);
 }
