@@ -34,7 +34,7 @@ PUBLIC = {
     "conn": {"conn.h"},
     "auth": {"auth.h"},
     "channels": {"channels.h", "env.h"},  # env.h: a value that channels.h speaks of
-    "endpoints": {"endpoint.h", "dial.h", "splice.h", "tun.h"},  # what comes before an endpoint, and without a channel
+    "endpoints": {"endpoint.h", "dial.h", "splice.h", "tun.h", "upstream.h"},  # what comes before an endpoint, and without a channel
     "listeners": {"listener.h", "admission.h", "private.h", "remote.h"},
     "config": {"config.h"},
     "transport": {"transport.h"},

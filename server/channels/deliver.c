@@ -95,7 +95,7 @@ static void on_eof(void *owner)
 static void on_deaf(void *owner)
 {
     struct channel *channel = owner;
-    const char *version = transport_client_version(channel->channels->transport);
+    const char *version = transport_peer_version(channel->channels->transport);
 
     if (channel->state == CHANNEL_OPEN && channel->kind->has_program &&
         channel->from_client == FLOW_DATA && strstr(version, "OpenSSH") != NULL)

@@ -66,7 +66,7 @@ size_t packet_room(struct channel *channel)
 
 static uint32_t extra_bytes(const struct channel *channel)
 {
-    const char *version = transport_client_version(channel->channels->transport);
+    const char *version = transport_peer_version(channel->channels->transport);
 
     return strstr(version, "OpenSSH") != NULL ? OPENSSH_EXTRA_BYTES : 0;
 }

@@ -197,10 +197,10 @@ static void on_keys_exchanged(void *owner)
     struct conn *conn = owner;
 
     conn->keys_exchanged = true;
-    asker_set_client_version(conn->asker, transport_client_version(conn->transport));
+    asker_set_client_version(conn->asker, transport_peer_version(conn->transport));
     asker_set_session_id(conn->asker, transport_session_id(conn->transport));
     log_info(asker_connection_id(conn->asker), "keys_exchanged",
-             log_str("client", transport_client_version(conn->transport)),
+             log_str("client", transport_peer_version(conn->transport)),
              log_str("algorithms", transport_algorithms(conn->transport)));
     if (conn->made != NULL)
         transport_pause(conn->transport); /* nothing is answered before ConnectionMade is */

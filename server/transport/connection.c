@@ -257,7 +257,7 @@ struct transport *transport_accept(struct transport_server *server, int fd,
 
 /* ---- facts */
 
-const char *transport_client_version(const struct transport *t)
+const char *transport_peer_version(const struct transport *t)
 {
     return t->session->clientbanner ? t->session->clientbanner : "";
 }

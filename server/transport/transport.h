@@ -86,6 +86,21 @@ struct transport_events {
  * once. */
 struct transport *transport_accept(struct transport_server *server, int fd,
                                    const struct transport_events *events, void *owner);
+/* The same as a client, of another server: shares the worker's buffers, offers and limits, needs
+ * none of its host keys. keys_exchanged() says that the server has proven to hold
+ * transport_host_key_used(); whether that is the right key is the owner's to decide before it sends
+ * anything. host_key_algorithms: comma-separated, in order of preference, also those of host
+ * certificates ("ssh-ed25519-cert-v01@openssh.com"); names we do not know are left out; NULL: what
+ * the worker offers. NULL is returned if none is left.
+ *
+ * What message() gets then is a client's: DEBUG (4), SERVICE_ACCEPT (6), EXT_INFO (7), 51 to 66,
+ * and 80 to 127 after transport_auth_succeeded(). */
+struct transport *transport_connect(struct transport_server *server, int fd,
+                                    const char *host_key_algorithms,
+                                    const struct transport_events *events, void *owner);
+/* The owner of a client's side, inside message() of USERAUTH_SUCCESS: what follows is the
+ * connection protocol, and delayed compression starts. */
+void transport_auth_succeeded(struct transport *transport);
 /* Closes the socket if it is open; silent from here on. Legal at any time, also inside callbacks.
  */
 void transport_free(struct transport **transport);
@@ -118,7 +133,7 @@ void transport_pause(struct transport *transport);
 void transport_resume(struct transport *transport);
 
 /* Empty until known. Borrowed; valid as long as the transport. */
-const char *transport_client_version(
+const char *transport_peer_version(
     const struct transport *transport); /* "SSH-2.0-OpenSSH_9.2p1", without CR LF */
 struct bytes transport_session_id(const struct transport *transport);
 /* "kex=… hostkey=… cipher=… mac=…" of the current keys, for the log. */
@@ -130,8 +145,9 @@ uint64_t transport_bytes_sent(const struct transport *transport);
 
 size_t transport_host_key_count(const struct transport *transport);
 struct bytes transport_host_key_blob(const struct transport *transport, size_t index);
-/* The host key that this connection's key exchange used (publickey-hostbound-v00@openssh.com);
- * empty if that was GSSAPI's. */
+/* The host key that this connection's first key exchange used
+ * (publickey-hostbound-v00@openssh.com); empty if that was GSSAPI's. Of a client's side: what the
+ * server showed, a certificate as a whole; a rekey with another one ends the connection. */
 struct bytes transport_host_key_used(const struct transport *transport);
 /* Signs `data` with the host key of that blob; RSA with rsa-sha2-512, or -256 if that is what key
  * exchange used. False: not our key. */
@@ -170,6 +186,19 @@ struct signature_facts {
  * touch is the caller's to refuse. */
 bool public_key_verify(const struct public_key *key, struct bytes algorithm, struct bytes signature,
                        struct bytes data, struct signature_facts *facts);
+
+/* ---- private keys, for logging in elsewhere */
+
+struct private_key;
+
+/* OpenSSH or PEM form, not encrypted; of a type and size that public_key_parse() takes, without
+ * security keys. NULL with *why (static text, for the log). Copies are zeroed when they go. */
+struct private_key *private_key_parse(struct bytes text, const char **why);
+void private_key_free(struct private_key **key);
+const struct public_key *private_key_public(const struct private_key *key); /* borrowed */
+/* `algorithm` is one that public_key_allows(). The signature blob of RFC 4253 section 6.6. */
+bool private_key_sign(const struct private_key *key, const char *algorithm, struct bytes data,
+                      struct buf *signature);
 
 /* ---- OpenSSH certificates (PROTOCOL.certkeys), of users and of hosts */
 

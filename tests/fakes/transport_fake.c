@@ -399,7 +399,7 @@ void fake_set_client_version(struct transport *t, const char *version)
     t->client_version = version;
 }
 
-const char *transport_client_version(const struct transport *t)
+const char *transport_peer_version(const struct transport *t)
 {
     if (t->client_version != NULL)
         return t->client_version;

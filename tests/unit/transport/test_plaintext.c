@@ -80,7 +80,7 @@ static void test_long_version(void **state)
     memcpy(line + 253, "\r\n", 3);
     pair_open(&p, NULL);
     raw_text(&p, line);
-    wait_for(&p, strlen(transport_client_version(p.side.transport)) == 253);
+    wait_for(&p, strlen(transport_peer_version(p.side.transport)) == 253);
     pair_close(&p);
     line[253] = line[254] = 'v';
     pair_open(&p, NULL);
