@@ -10,6 +10,8 @@ import pytest
 from harness.answers import cat, not_required
 from harness.contract import METHODS, SERVICE, output_class, pb
 from harness.policy import Policy, Status, hang
+from harness.rawclient import NO_CHANNEL, RawClient
+from harness.wire import u32
 
 
 def unary(channel: grpc.Channel, name: str, request: object, timeout: float = 20) -> object:
@@ -79,3 +81,26 @@ def test_it_may_go_away_and_come_back(policy: Policy, channel: grpc.Channel) -> 
     policy.start()
     call = channel.unary_unary(f"/{SERVICE.full_name}/BeginAuth", lambda m: m.SerializeToString())
     assert call(pb.BeginAuthRequest(), wait_for_ready=True, timeout=30)
+
+
+def test_expect_leaves_what_other_channels_say() -> None:
+    """In the order in which it came, for whoever reads next; a channel's own messages stay strictly in line."""
+    client = RawClient.__new__(RawClient)
+    client.windows_given = {}
+
+    def come(*messages: tuple[int, int]) -> None:
+        client._held = [bytes([kind]) + u32(channel) + u32(1) for kind, channel in messages]
+
+    come((94, 0), (93, 0), (96, 2), (91, 1), (94, 1))
+    assert client.expect(91, channel=1).u32() == 1
+    assert [message[0:5] for message in client._held] == [bytes([94]) + u32(0), bytes([96]) + u32(2), bytes([94]) + u32(1)]
+    assert client.windows_given == {0: 1}
+    come((94, 0), (94, 1), (99, 1))
+    with pytest.raises(AssertionError):
+        client.expect(99, channel=1)
+    assert [message[0] for message in client._held] == [94, 99]
+    come((90, 0), (97, 0), (81, 0))
+    assert client.expect(81, channel=NO_CHANNEL)
+    assert [message[0] for message in client._held] == [90, 97]
+    with pytest.raises(AssertionError):
+        client.expect(97)

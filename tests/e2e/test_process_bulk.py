@@ -152,8 +152,5 @@ def test_a_stopped_channel_stops_no_other(policy: Policy, raw) -> None:
     client.execute("exec cat /dev/zero", channel=0)
     echo = client.execute("exec cat", channel=1)
     client.data(echo, b"still here\n")
-    while True:
-        message = client.until(94)
-        if message.u32() == 1:
-            assert message.string() == b"still here\n"
-            break
+    message = client.expect(94, channel=1)
+    assert (message.u32(), message.string()) == (1, b"still here\n")

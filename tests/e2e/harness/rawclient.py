@@ -10,7 +10,17 @@ from .wait import PATIENCE_S
 from .wire import Reader, boolean, string, u32
 
 QUIET_TYPES = (wire.IGNORE, wire.DEBUG, wire.EXT_INFO)
+NO_CHANNEL = -1
 WINDOW, PACKET = 1 << 21, 1 << 15
+
+
+def _is_elsewhere(message: Reader, channel: int) -> bool:
+    """Of another channel than ours of this number, or a CHANNEL_OPEN of the server's."""
+    if message.type == wire.CHANNEL_OPEN:
+        return True
+    if not wire.OPEN_CONFIRMATION <= message.type <= wire.CHANNEL_FAILURE:
+        return False
+    return Reader(message.message).u32() != channel
 
 
 class UserKey:
@@ -34,23 +44,39 @@ class RawClient(RawTransport):
         self.global_requests: list[bytes] = []
         self.told: list[str] = []  # on stderr, why a request fails
         self.windows_given: dict[int, int] = {}  # by our channel number: what WINDOW_ADJUST added
+        self.ours: dict[int, int] = {}  # our channel number by the server's, of those that open() opened
         super().__init__(port, **how)
 
-    def expect(self, *types: int) -> Reader:
-        """The next message that matters; it must be one of these."""
-        while True:
-            message = self.recv()
-            if message.type in types:
-                return message
-            if message.type == wire.USERAUTH_BANNER:
-                self.banners.append(message.string().decode())
-            elif message.type == wire.GLOBAL_REQUEST:
-                self.global_requests.append(message.string())
-            elif message.type == wire.WINDOW_ADJUST:
-                channel = message.u32()
-                self.windows_given[channel] = self.windows_given.get(channel, 0) + message.u32()
-            elif message.type not in QUIET_TYPES:
-                raise AssertionError(f"expected {types}, got {message!r}")
+    def expect(self, *types: int, channel: int | None = None) -> Reader:
+        """The next message that matters; it must be one of these. With a channel (by our number), what belongs to another
+        one is left for whoever reads next: RFC 4254 has an order within a channel, and none between two."""
+        aside: list[bytes] = []
+        try:
+            while True:
+                message = self.recv()
+                if message.type not in types and self._note(message):
+                    continue
+                if channel is not None and _is_elsewhere(message, channel):
+                    aside.append(message.message)
+                elif message.type in types:
+                    return message
+                else:
+                    raise AssertionError(f"expected {types}, got {message!r}")
+        finally:
+            self._held[:0] = aside
+
+    def _note(self, message: Reader) -> bool:
+        """Writes down what may come at any time."""
+        if message.type == wire.USERAUTH_BANNER:
+            self.banners.append(message.string().decode())
+        elif message.type == wire.GLOBAL_REQUEST:
+            self.global_requests.append(message.string())
+        elif message.type == wire.WINDOW_ADJUST:
+            channel = message.u32()
+            self.windows_given[channel] = self.windows_given.get(channel, 0) + message.u32()
+        else:
+            return message.type in QUIET_TYPES
+        return True
 
     def quiet(self, seconds: float) -> None:
         """Nothing that matters comes for so long: for answers that must be held back."""
@@ -166,9 +192,11 @@ class RawClient(RawTransport):
     def open(self, kind: str = "session", channel: int = 0, **how: object) -> int:
         """The server's number of the new channel."""
         self.send(self.open_message(kind, channel, **how))
-        confirmation = self.expect(wire.OPEN_CONFIRMATION)
+        confirmation = self.expect(wire.OPEN_CONFIRMATION, channel=channel)
         assert confirmation.u32() == channel
-        return confirmation.u32()
+        number = confirmation.u32()
+        self.ours[number] = channel
+        return number
 
     @staticmethod
     def request_message(channel: int, name: str, rest: bytes = b"", reply: bool = True) -> bytes:
@@ -177,7 +205,8 @@ class RawClient(RawTransport):
     def request(self, channel: int, name: str, rest: bytes = b"") -> bool:
         """Sent with want_reply; True for SUCCESS."""
         self.send(self.request_message(channel, name, rest))
-        while (message := self.expect(wire.CHANNEL_SUCCESS, wire.CHANNEL_FAILURE, wire.EXTENDED_DATA)).type == wire.EXTENDED_DATA:
+        answers = (wire.CHANNEL_SUCCESS, wire.CHANNEL_FAILURE, wire.EXTENDED_DATA)
+        while (message := self.expect(*answers, channel=self.ours.get(channel))).type == wire.EXTENDED_DATA:
             self.told.append(message.message[13:].decode())
         return message.type == wire.CHANNEL_SUCCESS
 
@@ -199,7 +228,7 @@ class RawClient(RawTransport):
     def global_request(self, name: str, rest: bytes = b"") -> bool:
         """Sent with want_reply; True for REQUEST_SUCCESS."""
         self.send(bytes([wire.GLOBAL_REQUEST]) + string(name) + boolean(True) + rest)
-        return self.expect(wire.REQUEST_SUCCESS, wire.REQUEST_FAILURE).type == wire.REQUEST_SUCCESS
+        return self.expect(wire.REQUEST_SUCCESS, wire.REQUEST_FAILURE, channel=NO_CHANNEL).type == wire.REQUEST_SUCCESS
 
     def disconnect(self, code: int = 11, reason: str = "bye") -> None:
         self.send(bytes([wire.DISCONNECT]) + u32(code) + string(reason) + string(""))
