@@ -26,7 +26,8 @@ typedef int upstream_agent_fn(void *owner);
 
 struct upstreams *upstreams_new(struct asker *asker, const struct upstream_settings *settings,
                                 upstream_agent_fn *agent, void *owner);
-/* All that used it has been stopped before. */
+/* Its endpoints have been stopped and its openings cancelled before; uses of a link that are left
+ * are of channels that the upstream has not closed yet, and end now (mux_free()). */
 void upstreams_free(struct upstreams **upstreams);
 
 /* What can be known before anybody is called: hops, hosts, ports, users, keys that parse. False

@@ -25,7 +25,8 @@ struct link_events {
 /* The last hop of `answer`, which endpoint_upstream_check() has passed. Copies what it needs. */
 struct link_use *link_use(struct upstreams *upstreams, const Policy__UpstreamEndpoint *answer,
                           const struct link_events *events, void *owner);
-/* Silent; nulls the handle; NULL inside is fine. */
+/* Silent; nulls the handle; NULL inside is fine. Also from inside mux_free() and upstreams_free():
+ * a channel that was stopped keeps its use until the upstream has closed it as well. */
 void link_release(struct link_use **use);
 
 #endif
