@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <unistd.h>
 
 enum { MSG_USERAUTH_SUCCESS = 52, MSG_CHANNEL_DATA = 94, MSG_CHANNEL_EXTENDED_DATA = 95 };
 
@@ -25,6 +26,10 @@ struct transport {
     struct items inbox, outbox, seen;
     size_t undelivered, unseen, not_understood;
     const char *client_version; /* NULL: the usual one */
+    bool client;                /* and the test is the server */
+    int fd;                     /* a client's */
+    char *host_key_algorithms;
+    struct buf host_key; /* a client's: what the server shows */
     bool in_callback, keys_exchanged, authenticated, ended, told_no_room;
     int paused;
     size_t room;
@@ -68,11 +73,21 @@ struct transport *fake_transport_new(const struct transport_events *events, void
 
     t->events = events;
     t->owner = owner;
+    t->fd = -1;
     t->room = 1024 * 1024;
     STAILQ_INIT(&t->inbox);
     STAILQ_INIT(&t->outbox);
     STAILQ_INIT(&t->seen);
     alive++;
+    return t;
+}
+
+struct transport *fake_client_new(const struct transport_events *events, void *owner)
+{
+    struct transport *t = fake_transport_new(events, owner);
+
+    t->client = true;
+    buf_put(&t->host_key, BYTES(FAKE_HOST_KEY));
     return t;
 }
 
@@ -108,6 +123,25 @@ struct transport *transport_accept(struct transport_server *server, int fd,
     return server->last;
 }
 
+struct transport *transport_connect(struct transport_server *server, int fd,
+                                    const char *host_key_algorithms,
+                                    const struct transport_events *events, void *owner)
+{
+    bool refuse = server->refuse;
+
+    server->last = NULL;
+    server->refuse = false;
+    if (refuse) {
+        close(fd);
+        return NULL;
+    }
+    server->last = fake_client_new(events, owner);
+    server->last->fd = fd;
+    if (host_key_algorithms != NULL)
+        server->last->host_key_algorithms = xstrdup(host_key_algorithms);
+    return server->last;
+}
+
 void transport_free(struct transport **where)
 {
     struct transport *t = *where;
@@ -121,6 +155,10 @@ void transport_free(struct transport **where)
     items_clear(&t->seen);
     free((char *)t->disconnect.reason);
     free((char *)t->disconnect.language);
+    free(t->host_key_algorithms);
+    buf_clear(&t->host_key);
+    if (t->fd >= 0)
+        close(t->fd);
     free(t);
     alive--;
 }
@@ -148,10 +186,18 @@ void fake_exchange_keys(struct transport *t)
     t->in_callback = false;
 }
 
-/* Messages 1-3, 6 and 20-49 are the transport's own; 80 and above wait for the login. */
+/* 1-3 and 20-49 are the transport's own; whose the others are, transport.h says. */
+static bool may_come(const struct transport *t, uint8_t type)
+{
+    if (type == 4 || type == 7 || type >= 80)
+        return true;
+    return t->client ? type == 6 || (type >= 51 && type <= 66) : type == 5 || type >= 50;
+}
+
+/* 80 and above wait for the login. */
 static void deliver_one(struct transport *t, struct item *item)
 {
-    assert(item->type == 4 || item->type == 5 || item->type == 7 || item->type >= 50);
+    assert(may_come(t, item->type));
     if (item->type >= 80 && !t->authenticated) {
         fake_end(t, TRANSPORT_END_PROTOCOL, 2, "connection message before login");
         return;
@@ -260,6 +306,7 @@ static void record(struct transport *t, uint8_t type, struct bytes rest)
         return;                            /* transport.h: ignored */
     assert(type < 80 || t->authenticated); /* nobody gets connection messages before login */
     assert(type < 50 || type >= 80 || !t->authenticated || type == MSG_USERAUTH_SUCCESS);
+    assert(!t->client || t->keys_exchanged); /* the key is to be checked first */
     item = item_new(type, rest);
     STAILQ_INSERT_TAIL(&t->outbox, item, link);
     t->unseen++;
@@ -285,9 +332,15 @@ void transport_send_data(struct transport *t, uint32_t recipient, uint32_t exten
     buf_clear(&message);
 }
 
+void transport_auth_succeeded(struct transport *t)
+{
+    assert(t->client && !t->authenticated && t->keys_exchanged);
+    t->authenticated = true;
+}
+
 void transport_send_auth_success(struct transport *t)
 {
-    assert(!t->authenticated);
+    assert(!t->client && !t->authenticated);
     t->authenticated = true;
     record(t, MSG_USERAUTH_SUCCESS, (struct bytes){0});
 }
@@ -387,12 +440,41 @@ bool fake_auth_success_sent(const struct transport *t)
     return t->authenticated;
 }
 
+bool fake_auth_succeeded(const struct transport *t)
+{
+    return t->client && t->authenticated;
+}
+
 struct fake_disconnect fake_disconnected(const struct transport *t)
 {
     return t->disconnect;
 }
 
 /* ---- facts */
+
+int fake_descriptor(const struct transport *t)
+{
+    return t->fd;
+}
+
+const char *fake_host_key_algorithms(const struct transport *t)
+{
+    return t->host_key_algorithms;
+}
+
+void fake_set_host_key(struct transport *t, struct bytes blob)
+{
+    assert(t->client && !t->keys_exchanged);
+    buf_reset(&t->host_key);
+    buf_put(&t->host_key, blob);
+}
+
+struct bytes transport_host_key_used(const struct transport *t)
+{
+    if (!t->client)
+        return BYTES(FAKE_HOST_KEY);
+    return t->keys_exchanged ? buf_bytes(&t->host_key) : bytes_of(NULL, 0);
+}
 
 void fake_set_client_version(struct transport *t, const char *version)
 {

@@ -19,12 +19,20 @@ struct transport *fake_transport_new(const struct transport_events *events, void
 /* For rooms that accept by themselves. The descriptor is not touched. */
 struct transport_server *fake_server_new(void);
 struct transport *fake_server_last(struct transport_server *server); /* accepted last, or NULL */
-void fake_server_refuse(struct transport_server *server); /* the next transport_accept(): NULL */
+void fake_server_refuse(struct transport_server *server); /* the next accept or connect: NULL */
+/* The client's side of an upstream connection, as transport_connect() makes it: the test is the
+ * server. The descriptor is closed when the transport is freed, and not touched else. */
+struct transport *fake_client_new(const struct transport_events *events, void *owner);
+int fake_descriptor(const struct transport *t); /* a client's; -1: none */
+/* What transport_connect() was asked for; NULL: the worker's offers. */
+const char *fake_host_key_algorithms(const struct transport *t);
+void fake_set_host_key(struct transport *t, struct bytes blob); /* that the server shows; copied */
 
 /* ---- being the peer; each call is one turn's callback */
 
 void fake_exchange_keys(struct transport *t);
-void fake_set_client_version(struct transport *t, const char *version); /* borrowed */
+/* The other side's; borrowed. */
+void fake_set_client_version(struct transport *t, const char *version);
 /* Queues a message and delivers what may be delivered. `format` as in wire.h. */
 void fake_deliver(struct transport *t, uint8_t type, const char *format, ...);
 void fake_deliver_bytes(struct transport *t, uint8_t type, struct bytes message);
@@ -57,6 +65,7 @@ bool fake_sent_is(struct transport *t, uint8_t type, const char *format, ...);
 
 int fake_paused(const struct transport *t);
 bool fake_auth_success_sent(const struct transport *t);
+bool fake_auth_succeeded(const struct transport *t); /* a client's transport_auth_succeeded() */
 
 struct fake_disconnect {
     bool called;
@@ -84,6 +93,13 @@ struct fake_certificate {
 };
 
 void fake_certify(struct buf *out, const struct fake_certificate *draft);
+
+/* The text of the private key of that blob, as private_key_parse() of the fake takes it; what it
+ * signs is fake_sign()'s. FAKE_ENCRYPTED_KEY is refused as encrypted. */
+#define FAKE_PRIVATE_KEY(blob) "private " blob
+#define FAKE_ENCRYPTED_KEY     "encrypted"
+
+size_t fake_private_keys_alive(void); /* for leaks */
 
 /* Security keys only ("sk-..."): what the next signatures verified say. */
 void fake_touch(bool present, bool verified);

@@ -14,7 +14,12 @@ struct public_key {
     const char *type;
 };
 
+struct private_key {
+    struct public_key *public_key;
+};
+
 static struct signature_facts touched;
+static size_t private_keys;
 
 /* ---- host keys */
 
@@ -30,12 +35,6 @@ struct bytes transport_host_key_blob(const struct transport *t, size_t index)
 {
     (void)t;
     return bytes_of_string(host_keys[index]);
-}
-
-struct bytes transport_host_key_used(const struct transport *t)
-{
-    (void)t;
-    return BYTES(FAKE_HOST_KEY);
 }
 
 bool transport_host_key_sign(struct transport *t, struct bytes blob, struct bytes data,
@@ -186,4 +185,56 @@ bool public_key_verify(const struct public_key *key, struct bytes algorithm, str
 void fake_touch(bool present, bool verified)
 {
     touched = (struct signature_facts){present, verified};
+}
+
+/* ---- private keys */
+
+struct private_key *private_key_parse(struct bytes text, const char **why)
+{
+    static const size_t prefix = sizeof(FAKE_PRIVATE_KEY("")) - 1;
+    struct private_key *key;
+    struct public_key *public_key = NULL;
+
+    *why =
+        bytes_are(text, FAKE_ENCRYPTED_KEY) ? "the private key is encrypted" : "not a private key";
+    if (text.len > prefix && memcmp(text.data, FAKE_PRIVATE_KEY(""), prefix) == 0)
+        public_key = parse_text(bytes_of(text.data + prefix, text.len - prefix));
+    if (public_key == NULL)
+        return NULL;
+    *why = NULL;
+    key = xcalloc(1, sizeof(*key));
+    key->public_key = public_key;
+    private_keys++;
+    return key;
+}
+
+void private_key_free(struct private_key **where)
+{
+    struct private_key *key = *where;
+
+    *where = NULL;
+    if (key == NULL)
+        return;
+    public_key_free(&key->public_key);
+    free(key);
+    private_keys--;
+}
+
+size_t fake_private_keys_alive(void)
+{
+    return private_keys;
+}
+
+const struct public_key *private_key_public(const struct private_key *key)
+{
+    return key->public_key;
+}
+
+bool private_key_sign(const struct private_key *key, const char *algorithm, struct bytes data,
+                      struct buf *signature)
+{
+    if (!public_key_allows(key->public_key, bytes_of_string(algorithm)))
+        return false;
+    fake_sign(signature, buf_bytes(&key->public_key->blob), algorithm, data);
+    return true;
 }
