@@ -2,6 +2,8 @@
 #ifndef PARLEY_BASE_ADDRESS_H
 #define PARLEY_BASE_ADDRESS_H
 
+#include "base/bytes.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -35,5 +37,10 @@ size_t address_parse_all(const char *text, struct socket_address out[ADDRESS_ALL
 /* The name of the host at this address, in lower case: what the reverse look-up says, if looking
  * that up leads back to the address. Else the address itself. Owned. Blocks: for a helper. */
 char *address_host_name(const char *ip);
+
+/* What may be spoken of at all: a host without blanks and control characters (or none), the path of
+ * a socket. */
+bool place_is_host(struct bytes host);
+bool place_is_path(struct bytes path);
 
 #endif

@@ -269,11 +269,6 @@ const struct channel_kind *remote_kind(const struct channels *channels,
                                        struct forwarded **from);
 void forwarded_free(struct forwarded **from);
 
-/* permit.c: what may be asked about at all: a host without blanks and control characters (or none),
- * the path of a socket */
-bool place_is_host(struct bytes host);
-bool place_is_path(struct bytes path);
-
 /* permit.c: why the restrictions of the login forbid it; NULL: they do not */
 const char *permit_open(const struct channels_rules *rules, const char *host, uint32_t port);
 const char *permit_listen(const struct channels_rules *rules, const char *host, uint32_t port);

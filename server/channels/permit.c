@@ -78,19 +78,3 @@ const char *permit_tunnel(const struct channels_rules *rules)
             return "Tunnels are not permitted";
     return NULL;
 }
-
-#define HOST_MAX_BYTES 255
-#define PATH_MAX_BYTES 107 /* what sun_path holds before its NUL */
-
-bool place_is_host(struct bytes host)
-{
-    for (size_t i = 0; i < host.len; i++)
-        if (host.data[i] <= ' ' || host.data[i] == 0x7f)
-            return false;
-    return host.len <= HOST_MAX_BYTES && text_is_clean(host);
-}
-
-bool place_is_path(struct bytes path)
-{
-    return path.len > 0 && path.len <= PATH_MAX_BYTES && memchr(path.data, '\0', path.len) == NULL;
-}

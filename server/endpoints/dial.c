@@ -303,9 +303,7 @@ static void on_resolved(void *owner, enum helper_outcome outcome, struct helper_
         connect_to(dial, r->list);
 }
 
-/* "127.1", "0x7f000001", "2130706433": the resolver would take them for addresses, where the policy
- * may have seen a name. What is decided and what is done must be the same. */
-static bool is_odd_address(const char *host)
+bool dial_is_odd_address(const char *host)
 {
     struct in_addr lax, strict;
 
@@ -346,7 +344,7 @@ static void begin(struct dial *dial)
 {
     if (dial->path != NULL)
         begin_path(dial);
-    else if (is_odd_address(dial->host))
+    else if (dial_is_odd_address(dial->host))
         finish(dial, -1, "The address is not in its common form");
     else
         begin_host(dial);

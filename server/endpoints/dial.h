@@ -39,4 +39,8 @@ struct dial *dial_new(struct loop *loop, const struct dial_settings *settings,
 /* Silent; nulls the handle; NULL inside is fine. */
 void dial_cancel(struct dial **dial);
 
+/* "127.1", "0x7f000001", "2130706433": the resolver would take them for addresses, where the policy
+ * may have seen a name. What is decided and what is done must be the same: they are not dialled. */
+bool dial_is_odd_address(const char *host);
+
 #endif

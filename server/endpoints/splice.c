@@ -11,7 +11,7 @@ struct half {
 };
 
 struct splice {
-    struct half policy, socket;
+    struct half halves[SPLICE_SIDES];
     struct loop *loop;
     bool over;     /* one has ended */
     bool deferred; /* finish() is under way */
@@ -24,7 +24,7 @@ static struct endpoint *beyond(const struct half *half)
 {
     const struct splice *splice = half->splice;
 
-    return half == &splice->policy ? splice->socket.endpoint : splice->policy.endpoint;
+    return splice->halves[half == &splice->halves[0] ? 1 : 0].endpoint;
 }
 
 /* What one does not take the other keeps, until writable() has it try again. */
@@ -32,7 +32,7 @@ static size_t on_data(void *owner, struct bytes data, uint32_t extended_type)
 {
     struct endpoint *to = beyond(owner);
 
-    if (to == NULL || extended_type != 0) /* a socket has no error stream */
+    if (to == NULL || extended_type != 0) /* a byte stream has no error stream */
         return data.len;
     return to->ops->write(to, data, 0);
 }
@@ -105,7 +105,7 @@ static void on_break_answer(void *owner, uint32_t id, bool handled)
     (void)handled;
 }
 
-static const struct endpoint_events splice_events = {
+const struct endpoint_events splice_events = {
     .data = on_data,
     .eof = on_eof,
     .exit_status = on_exit_status,
@@ -116,47 +116,63 @@ static const struct endpoint_events splice_events = {
     .ended = on_ended,
 };
 
+struct splice *splice_between(struct loop *loop, void (*ended)(void *owner), void *owner)
+{
+    struct splice *splice = xcalloc(1, sizeof(*splice));
+
+    for (size_t i = 0; i < SPLICE_SIDES; i++)
+        splice->halves[i].splice = splice;
+    splice->loop = loop;
+    splice->ended = ended;
+    splice->owner = owner;
+    return splice;
+}
+
+void *splice_side(struct splice *splice, size_t side)
+{
+    return &splice->halves[side];
+}
+
+void splice_set(struct splice *splice, size_t side, struct endpoint *endpoint)
+{
+    splice->halves[side].endpoint = endpoint;
+}
+
 struct splice *splice_new(struct asker *asker, struct control *control,
                           Policy__ChannelOpened *opened, const Policy__StreamEndpoint *stream,
                           int fd, void (*ended)(void *owner), void *owner)
 {
-    struct splice *splice = xcalloc(1, sizeof(*splice));
+    struct splice *splice = splice_between(asker_loop(asker), ended, owner);
     struct endpoint_start start = {
         .asker = asker,
         .opened = opened,
         .events = &splice_events,
-        .owner = &splice->policy,
+        .owner = splice_side(splice, 0),
     };
+    struct endpoint *policy = endpoint_policy_new(&start, control, stream);
 
-    splice->policy.splice = splice->socket.splice = splice;
-    splice->loop = asker_loop(asker);
-    splice->ended = ended;
-    splice->owner = owner;
-    splice->policy.endpoint = endpoint_policy_new(&start, control, stream);
-    if (splice->policy.endpoint == NULL) {
+    if (policy == NULL) {
         close(fd);
-        free(splice);
+        splice_free(&splice);
         return NULL;
     }
-    splice->socket.endpoint =
-        endpoint_socket_new(splice->loop, &splice_events, &splice->socket, fd);
+    splice_set(splice, 0, policy);
+    splice_set(splice, 1,
+               endpoint_socket_new(splice->loop, &splice_events, splice_side(splice, 1), fd));
     return splice;
 }
 
 void splice_free(struct splice **where)
 {
     struct splice *splice = *where;
-    struct half *halves[2];
 
     *where = NULL;
     if (splice == NULL)
         return;
-    halves[0] = &splice->policy;
-    halves[1] = &splice->socket;
-    for (size_t i = 0; i < 2; i++) {
-        struct endpoint *endpoint = halves[i]->endpoint;
+    for (size_t i = 0; i < SPLICE_SIDES; i++) {
+        struct endpoint *endpoint = splice->halves[i].endpoint;
 
-        halves[i]->endpoint = NULL;
+        splice->halves[i].endpoint = NULL;
         if (endpoint != NULL)
             endpoint->ops->stop(endpoint, NULL);
     }

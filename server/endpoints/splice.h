@@ -1,6 +1,7 @@
 /*
- * The policy and a socket that end in each other, with no channel between them: the policy talks to
- * whoever connected to a listener (ForwardAcceptedAnswer.stream).
+ * Two endpoints that end in each other, with no channel between them: the policy and whoever
+ * connected to a listener (ForwardAcceptedAnswer.stream), a channel of an upstream and what is
+ * tunnelled through it.
  */
 #ifndef PARLEY_ENDPOINTS_SPLICE_H
 #define PARLEY_ENDPOINTS_SPLICE_H
@@ -17,5 +18,16 @@ struct splice *splice_new(struct asker *asker, struct control *control,
                           int fd, void (*ended)(void *owner), void *owner);
 /* Ends what is left, silently. */
 void splice_free(struct splice **splice);
+
+/* ---- of any two byte streams: each is made with these events and the side as their owner, then
+ * set; both before control returns to the loop once one is there */
+
+enum { SPLICE_SIDES = 2 };
+
+extern const struct endpoint_events splice_events;
+
+struct splice *splice_between(struct loop *loop, void (*ended)(void *owner), void *owner);
+void *splice_side(struct splice *splice, size_t side);
+void splice_set(struct splice *splice, size_t side, struct endpoint *endpoint);
 
 #endif
