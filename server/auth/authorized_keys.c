@@ -6,6 +6,7 @@
 
 #include "auth/key_options.h"
 #include "base/alloc.h"
+#include "base/words.h"
 #include "transport/transport.h"
 
 #include <stdlib.h>
@@ -30,35 +31,10 @@ struct parsed {
     struct buf blob;
 };
 
-static struct bytes skip_blanks(struct bytes text)
-{
-    while (text.len > 0 && (text.data[0] == ' ' || text.data[0] == '\t'))
-        text = bytes_of(text.data + 1, text.len - 1);
-    return text;
-}
-
-static struct bytes take_word(struct bytes *text)
-{
-    struct bytes word = bytes_of(text->data, 0);
-
-    while (word.len < text->len && text->data[word.len] != ' ' && text->data[word.len] != '\t')
-        word.len++;
-    *text = skip_blanks(bytes_of(text->data + word.len, text->len - word.len));
-    return word;
-}
-
-/* Type and base64; what follows is a comment. */
+/* What follows it is a comment. */
 static bool read_key(struct bytes text, struct buf *blob)
 {
-    struct bytes type = take_word(&text);
-    struct bytes encoded = take_word(&text);
-    const char *found;
-
-    buf_reset(blob);
-    if (encoded.len == 0 || !buf_put_base64(blob, encoded))
-        return false;
-    found = public_key_type_of(buf_bytes(blob));
-    return found != NULL && bytes_are(type, found);
+    return public_key_take_text(&text, blob) && public_key_type_of(buf_bytes(blob)) != NULL;
 }
 
 static bool starts_with(struct bytes text, const char *prefix)
@@ -84,8 +60,8 @@ static const char *parse_line(struct bytes line, struct parsed *out)
     if (read_key(line, &out->blob))
         return NULL;
     why = key_options_parse(&out->options, &line);
-    if (why == NULL && !read_key(skip_blanks(line), &out->blob))
-        why = key_problem(skip_blanks(line));
+    if (why == NULL && !read_key(blanks_skip(line), &out->blob))
+        why = key_problem(blanks_skip(line));
     return why;
 }
 
@@ -154,9 +130,7 @@ static void take_line(struct parser *parser, struct bytes line, size_t number,
 {
     const char *why;
 
-    if (line.len > 0 && line.data[line.len - 1] == '\r')
-        line.len--;
-    line = skip_blanks(line);
+    line = blanks_skip(line);
     if (line.len == 0 || line.data[0] == '#')
         return;
     why = parse_line(line, scratch);
@@ -169,14 +143,10 @@ static void take_line(struct parser *parser, struct bytes line, size_t number,
 static void take_lines(struct parser *parser, struct bytes text)
 {
     for (size_t number = 1; text.len > 0; number++) {
-        const uint8_t *newline = memchr(text.data, '\n', text.len);
-        size_t len = newline ? (size_t)(newline - text.data) : text.len;
-        size_t taken = newline ? len + 1 : len;
         struct parsed scratch = {0};
 
-        take_line(parser, bytes_of(text.data, len), number, &scratch);
+        take_line(parser, line_take(&text), number, &scratch);
         parsed_clear(&scratch);
-        text = bytes_of(text.data + taken, text.len - taken);
     }
 }
 

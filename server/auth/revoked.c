@@ -2,7 +2,7 @@
 
 #include "auth/revoked_index.h"
 #include "base/alloc.h"
-#include "base/reader.h"
+#include "base/words.h"
 #include "transport/transport.h"
 
 #include <openssl/sha.h>
@@ -16,36 +16,6 @@ struct revoked {
 };
 
 /* ---- plain lists */
-
-static bool is_blank(uint8_t c)
-{
-    return c == ' ' || c == '\t';
-}
-
-static struct bytes take_word(struct bytes *text)
-{
-    struct bytes rest = *text, word;
-
-    while (rest.len > 0 && is_blank(rest.data[0]))
-        rest = bytes_of(rest.data + 1, rest.len - 1);
-    word = bytes_of(rest.data, 0);
-    while (word.len < rest.len && !is_blank(rest.data[word.len]))
-        word.len++;
-    *text = bytes_of(rest.data + word.len, rest.len - word.len);
-    return word;
-}
-
-/* Is the blob a key of the type that the line says? Of a type that we do not know the name counts.
- */
-static bool type_fits(struct bytes blob, struct bytes type)
-{
-    const char *found = public_key_type_of(blob);
-    struct reader r = reader_of(blob);
-
-    if (found != NULL)
-        return bytes_are(type, found);
-    return bytes_equal(reader_string(&r), type) && type.len > 0;
-}
 
 /* A certificate in the list revokes the key that it certifies, as with OpenSSH. */
 static const char *put_key(struct buf *out, struct bytes blob)
@@ -67,17 +37,13 @@ static const char *put_key(struct buf *out, struct bytes blob)
 
 static const char *put_line(struct buf *out, struct bytes line)
 {
-    struct bytes type, encoded;
     struct buf blob = {0};
     const char *why = "a line is not a public key";
 
-    if (line.len > 0 && line.data[line.len - 1] == '\r')
-        line.len--;
-    type = take_word(&line);
-    encoded = take_word(&line);
-    if (type.len == 0 || type.data[0] == '#')
+    line = blanks_skip(line);
+    if (line.len == 0 || line.data[0] == '#')
         return NULL;
-    if (encoded.len > 0 && buf_put_base64(&blob, encoded) && type_fits(buf_bytes(&blob), type))
+    if (public_key_take_text(&line, &blob)) /* of a type that we do not know, too */
         why = put_key(out, buf_bytes(&blob));
     buf_clear(&blob);
     return why;
@@ -90,14 +56,8 @@ static const char *put_lines(struct buf *out, struct bytes text)
 
     if (text.len > 0 && memchr(text.data, '\0', text.len) != NULL)
         return "the list has a NUL byte";
-    while (text.len > 0 && why == NULL) {
-        const uint8_t *newline = memchr(text.data, '\n', text.len);
-        size_t len = newline ? (size_t)(newline - text.data) : text.len;
-        size_t taken = newline ? len + 1 : len;
-
-        why = put_line(out, bytes_of(text.data, len));
-        text = bytes_of(text.data + taken, text.len - taken);
-    }
+    while (text.len > 0 && why == NULL)
+        why = put_line(out, line_take(&text));
     return why;
 }
 

@@ -5,8 +5,8 @@
 #include "auth/key_options.h"
 
 #include "base/network.h"
+#include "base/words.h"
 
-#include <ctype.h>
 #include <netinet/in.h>
 #include <string.h>
 
@@ -19,18 +19,6 @@ struct source {
     bool is_ambiguous; /* bits behind the prefix are set: was the address meant, or the network? */
     struct network network;
 };
-
-/* Takes the first entry off the list; one that ends in a comma has an empty one after it. */
-static struct bytes next_entry(struct bytes *list, bool *more)
-{
-    const uint8_t *comma = list->len ? memchr(list->data, ',', list->len) : NULL;
-    size_t len = comma ? (size_t)(comma - list->data) : list->len;
-    struct bytes entry = bytes_of(list->data, len);
-
-    *more = comma != NULL;
-    *list = comma ? bytes_of(comma + 1, list->len - len - 1) : bytes_of(NULL, 0);
-    return entry;
-}
 
 static bool has_host_bits(const struct network *network)
 {
@@ -130,40 +118,13 @@ const char *sources_problem(struct bytes list)
     bool matches_somebody = false, more;
 
     do {
-        struct source source = source_of(next_entry(&list, &more));
+        struct source source = source_of(item_take(&list, &more));
         const char *why = source_problem(&source, &matches_somebody);
 
         if (why != NULL)
             return why;
     } while (more);
     return matches_somebody ? NULL : "from: matches no address, and names are not resolved";
-}
-
-/* Iterative, with one point to come back to: time is at most the product of both lengths. */
-static bool pattern_matches(struct bytes pattern, const char *text)
-{
-    size_t at = 0, star = SIZE_MAX;
-    const char *resume = text;
-
-    while (*text != '\0') {
-        if (at < pattern.len && pattern.data[at] == '*') {
-            star = at++;
-            resume = text;
-        } else if (at < pattern.len &&
-                   (pattern.data[at] == '?' ||
-                    tolower(pattern.data[at]) == tolower((unsigned char)*text))) {
-            at++;
-            text++;
-        } else if (star != SIZE_MAX) {
-            at = star + 1;
-            text = ++resume;
-        } else {
-            return false;
-        }
-    }
-    while (at < pattern.len && pattern.data[at] == '*')
-        at++;
-    return at == pattern.len;
 }
 
 bool sources_match(struct bytes list, const char *ip)
@@ -174,9 +135,9 @@ bool sources_match(struct bytes list, const char *ip)
     if (!network_parse(ip, &client))
         return false;
     do {
-        struct source source = source_of(next_entry(&list, &more));
+        struct source source = source_of(item_take(&list, &more));
         bool hit = source.is_network ? network_holds(&source.network, &client)
-                                     : pattern_matches(source.text, ip);
+                                     : pattern_matches_any_case(source.text, bytes_of_string(ip));
 
         if (hit && source.negated)
             return false;

@@ -165,6 +165,10 @@ void public_key_free(struct public_key **key);
  * field has its shape and one possible encoding; else NULL. public_key_parse() may still refuse it
  * (a point off its curve, a short modulus), never the other way round. */
 const char *public_key_type_of(struct bytes blob);
+/* Takes a key as OpenSSH's files have it, "type base64", off the line, and the blanks around it;
+ * `blob` is what it means, perhaps a certificate or of a type that we do not know. False: the line
+ * does not begin with a key of the type that it says, and is left as it was. */
+bool public_key_take_text(struct bytes *line, struct buf *blob);
 const char *public_key_type(const struct public_key *key); /* "ssh-ed25519", "ssh-rsa", ... */
 uint32_t public_key_bits(const struct public_key *key);
 struct bytes public_key_blob(const struct public_key *key);
