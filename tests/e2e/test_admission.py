@@ -253,7 +253,7 @@ def test_an_outage_of_the_policy_is_nobodys_offence(policy: Policy, start_daemon
     """It would keep everybody out when the policy is back."""
     password_house(policy)
     setattr(policy.on, question, hang)
-    daemon = start_daemon(*AT_ONCE, "--policy-auth-deadline", "300ms", "--policy-deadline", "300ms", "--max-failures", "1")
+    daemon = start_daemon(*AT_ONCE, "--rpc-deadline", f"{question}=300ms", "--max-failures", "1")
     client = RawClient(daemon.port, source="127.0.9.2")
     if question != "ConnectionMade":
         client.service()
@@ -266,7 +266,7 @@ def test_an_outage_of_the_policy_is_nobodys_offence(policy: Policy, start_daemon
 
 
 def test_penalties_end(policy: Policy, start_daemon: StartDaemon) -> None:
-    daemon = start_daemon(*AT_ONCE, "--penalty", "noauth=1s")
+    daemon = start_daemon(*AT_ONCE, "--penalty", "noauth=2s")
     leaves(daemon, policy, "127.0.9.3")
     daemon.wait_event("penalty")
     assert greeting(daemon.port, "127.0.9.3") == PENALISED

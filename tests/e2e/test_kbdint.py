@@ -12,6 +12,7 @@ import asyncssh
 import paramiko
 import pytest
 
+from harness import wire
 from harness.answers import (
     KBDINT,
     PASSWORD,
@@ -30,6 +31,7 @@ from harness.answers import (
 from harness.clients import OpenSsh
 from harness.contract import pb
 from harness.daemon import Daemon, clean_env
+from harness.deadline import within_login_deadline
 from harness.keys import Key
 from harness.policy import Policy
 from harness.rawclient import RawClient
@@ -360,8 +362,11 @@ def test_state_is_carried_through_a_dialogue(policy: Policy, raw: Callable[..., 
 
 def test_login_deadline_in_a_dialogue(policy: Policy, start_daemon: Callable[..., Daemon]) -> None:
     kbdint_house(policy)
-    client = RawClient(start_daemon("--login-timeout", "1s").port)
-    client.service()
-    client.try_kbdint()
+
+    def reach(client: RawClient) -> None:
+        client.service()
+        assert client.try_kbdint().type == wire.INFO_REQUEST
+
+    client = within_login_deadline(start_daemon, reach).client
     assert client.expect_disconnect().reason
     client.close()

@@ -314,8 +314,10 @@ def test_a_lifetime_ends_the_connection(policy: Policy, raw: Raw) -> None:
     open_house(policy, cat)
     policy.on.AuthCompleted = pb.AuthCompletedAnswer(allow=pb.Allow(expires_in_s=1))
     client = raw().login()
-    client.execute()
-    assert client.expect_disconnect().code == 11
+    with pytest.raises(Disconnected) as end:
+        client.execute()
+        client.until()
+    assert end.value.code == 11
 
 
 @pytest.mark.parametrize("addresses,good", [(["127.0.0.0/8"], True), (["10.0.0.0/8"], False), ([], False), (["127.0.0.1", "!127.0.0.0/8"], False)])

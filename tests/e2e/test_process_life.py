@@ -27,7 +27,7 @@ def descriptors(daemon: Daemon) -> int:
 
 def wait_nothing_left(daemon: Daemon, before: int) -> None:
     poll(lambda: not children_of(daemon.pid), "no child, no zombie")
-    poll(lambda: descriptors(daemon) <= before, f"{before} descriptors again", timeout=20)
+    poll(lambda: descriptors(daemon) <= before, f"{before} descriptors again")
 
 
 def first_line(client) -> int:
@@ -44,7 +44,7 @@ def test_a_client_that_vanishes_ends_its_program(policy: Policy, daemon: Daemon,
     pid = first_line(client)
     assert children_of(daemon.pid) == [pid]
     client.kill()
-    poll(lambda: not exists(pid), "the program's end", timeout=20)
+    poll(lambda: not exists(pid), "the program's end")
     wait_nothing_left(daemon, before)
 
 

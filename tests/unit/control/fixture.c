@@ -104,7 +104,7 @@ void fixture_close(struct fixture *fixture)
 }
 
 #define TURN_US 2000
-#define LONG_MS 20000
+#define LONG_MS 60000
 
 static void turn(struct fixture *fixture)
 {

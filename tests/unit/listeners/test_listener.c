@@ -251,7 +251,6 @@ static void without_descriptors_it_waits_quietly(void **state)
     struct late_client late = {.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
     struct rlimit limit;
     struct guests guests;
-    uint64_t began;
     double cpu;
     char byte;
     int early;
@@ -264,10 +263,8 @@ static void without_descriptors_it_waits_quietly(void **state)
     event_base_once(loop_events(guests.loop), -1, EV_TIMEOUT, on_late_client, &late, &later);
     forbid_descriptors(&limit);
     cpu = cpu_seconds();
-    began = clock_ms();
     loop_run(guests.loop);
-    assert_true(clock_ms() - began < 1500); /* accepts at most 1 s after the release */
-    assert_true(cpu_seconds() - cpu < 0.1); /* and did not spin until then */
+    assert_true(cpu_seconds() - cpu < 0.1); /* it did not spin until the release */
     assert_int_equal(guests.count, 1);
     /* Who came before was let go with a clean end. */
     assert_int_equal(read(early, &byte, 1), 0);
