@@ -86,7 +86,8 @@ static void end_with(struct transport *t, enum transport_end_kind kind, uint32_t
     t->end = (struct transport_end){kind, code, t->end_reason};
     if (speak && t->phase == PHASE_PACKETS)
         say_disconnect(t, code, reason, language);
-    else if (kind == TRANSPORT_END_PROTOCOL) /* no SSH client: a line that a person can read */
+    else if (kind == TRANSPORT_END_PROTOCOL && t->client == NULL)
+        /* no SSH client: a line that a person can read */
         evbuffer_add_printf(t->out, "%s\r\n", reason);
     t->phase = PHASE_CLOSING;
     event_del(t->readable);
@@ -169,6 +170,7 @@ static void destroy(void *arg)
     buf_clear(&t->held);
     buf_clear(&t->session_id);
     gss_kex_clear(t);
+    client_clear(t);
     free(t->algorithms);
     free(t->end_reason);
     transport_server_release(t->server);
@@ -194,6 +196,8 @@ void transport_free(struct transport **where)
 
 struct libssh_output connection_enter(struct transport *t)
 {
+    if (t->client != NULL)
+        client_offer(t);
     return libssh_output_to((struct libssh_output){t->session->socket, t->out});
 }
 
@@ -231,35 +235,51 @@ static bool start_events(struct transport *t)
     return t->readable != NULL && t->writable != NULL && t->timer != NULL;
 }
 
-struct transport *transport_accept(struct transport_server *server, int fd,
-                                   const struct transport_events *events, void *owner)
+struct transport *connection_new(struct transport_server *server, int fd,
+                                 const struct transport_events *events, void *owner)
 {
     struct transport *t = xcalloc(1, sizeof(*t));
-    int on = 1;
 
     server->references++;
     t->server = server;
     t->events = events;
     t->owner = owner;
     t->fd = fd;
-    t->out = evbuffer_new();
-    if (t->out == NULL || !start_events(t) || !start_session(t)) {
-        close(fd);
+    return t;
+}
+
+struct transport *connection_begin(struct transport *t, bool ready)
+{
+    int on = 1;
+
+    if (!ready || !start_events(t)) {
+        close(t->fd);
         destroy(t);
         return NULL;
     }
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on,
+    setsockopt(t->fd, IPPROTO_TCP, TCP_NODELAY, &on,
                sizeof(on)); /* fails on Unix sockets, which need it not */
     event_add(t->readable, NULL);
     connection_turn_later(t);
     return t;
 }
 
+struct transport *transport_accept(struct transport_server *server, int fd,
+                                   const struct transport_events *events, void *owner)
+{
+    struct transport *t = connection_new(server, fd, events, owner);
+
+    t->out = evbuffer_new();
+    return connection_begin(t, t->out != NULL && start_session(t));
+}
+
 /* ---- facts */
 
 const char *transport_peer_version(const struct transport *t)
 {
-    return t->session->clientbanner ? t->session->clientbanner : "";
+    const char *line = t->client ? t->session->serverbanner : t->session->clientbanner;
+
+    return line ? line : "";
 }
 
 struct bytes transport_session_id(const struct transport *t)

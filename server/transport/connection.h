@@ -4,13 +4,15 @@
  *
  * One connection's transport, as the files of this room see it.
  *
- *   connection.c   life: accept, the end
+ *   connection.c   life: accept, connect, the end
  *   input.c        reading
  *   flush.c        writing, and who is told that there is room again
- *   version.c      the client's version line
+ *   version.c      the other side's version line
  *   receive.c      bytes to packets
  *   filter.c       which message may arrive when
  *   deliver.c      packets to libssh or the owner
+ *   client.c       what is different where we are the client
+ *   proof.c        the server's proof of its host key
  *   handshakes.c   whose turn it is to exchange keys
  *   send.c         messages to packets
  *   seal.c         packets without libssh's copies
@@ -39,14 +41,24 @@
 #define EARLY_REKEYS_MAX 8                 /* before login: each costs us a key exchange */
 
 enum transport_phase {
-    PHASE_VERSION, /* waiting for the client's version line */
+    PHASE_VERSION, /* waiting for the other side's version line */
     PHASE_PACKETS, /* the packet layer runs */
     PHASE_CLOSING, /* the last bytes are written; nothing is read */
     PHASE_ENDED,   /* ended() has been, or is about to be called */
 };
 
+/* What only a client's side has. */
+struct client_side {
+    char *offer;            /* host key algorithms; after the first exchange the one that it used */
+    struct buf host_key;    /* that the server has proven to hold */
+    struct proof *proof;    /* of an exchange that runs */
+    size_t lines, line_len; /* before the version line, and how long they were together */
+    char *first_line;       /* of these, clean; NULL: there were none */
+};
+
 struct transport {
     struct transport_server *server;
+    struct client_side *client; /* NULL: we are the server */
     const struct transport_events *events;
     void *owner;
     ssh_session session;
@@ -101,6 +113,11 @@ void connection_violation(struct transport *t, uint32_t code, const char *reason
 void connection_set_timer(struct transport *t, uint32_t ms); /* 0: none */
 bool connection_is_open(const struct transport *t);
 
+/* Takes the descriptor. Without a session; connection_begin() follows. */
+struct transport *connection_new(struct transport_server *server, int fd,
+                                 const struct transport_events *events, void *owner);
+/* Reads from now on. NULL, and the connection is gone, if it could not be made ready. */
+struct transport *connection_begin(struct transport *t, bool ready);
 /* Around every call into libssh. */
 struct libssh_output connection_enter(struct transport *t);
 void connection_leave(struct libssh_output before);
@@ -111,7 +128,29 @@ char *clean_text(struct bytes text, size_t max);
 
 void input_on_readable(evutil_socket_t fd, short what, void *transport);
 void connection_watch_input(struct transport *t); /* reads, or not, as the state says */
+void input_begin_packets(struct transport *t);    /* the version line is known */
 void input_go_on(struct transport *t);            /* with what was parked, then with the rest */
+
+/* ---- client.c */
+
+/* Once, before any thread. False: libssh does not work as we know it. */
+bool client_global_init(void);
+void client_clear(struct transport *t);
+/* Before libssh may begin an exchange: what we offer in it. */
+void client_offer(struct transport *t);
+/* Takes from the server's bytes what is done with; the connection may end. */
+size_t client_take_version(struct transport *t, struct bytes input);
+/* Why the connection ends if the server has closed it. Owned. */
+char *client_eof_reason(const struct transport *t);
+/* The first exchange is over. */
+void client_first_keys(struct transport *t);
+
+/* ---- proof.c: around libssh's handling of the server's reply, message 31 */
+
+/* False: the connection ends. */
+bool proof_read(struct transport *t, struct bytes reply);
+bool proof_check(struct transport *t);
+void proof_free(struct proof **proof);
 
 /* ---- handshakes.c */
 

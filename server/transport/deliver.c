@@ -39,6 +39,7 @@ static struct filter_state filter_state_of(struct transport *t)
     struct filter_state s = {
         .session = session_states[session->session_state],
         .dh = dh_states[session->dh_handshake_state],
+        .client = t->client != NULL,
         .encrypted = ssh_packet_get_current_crypto(session, SSH_DIRECTION_IN) != NULL,
         .authenticated = (session->flags & SSH_SESSION_FLAG_AUTHENTICATED) != 0,
         .strict = (session->flags & SSH_SESSION_FLAG_KEX_STRICT) != 0,
@@ -103,8 +104,11 @@ static void forget_exchange(ssh_session session)
     session->in_buffer = NULL;
     for (int i = 0; i < SSH_KEX_METHODS; i++) {
         free(crypto->client_kex.methods[i]);
-        crypto->client_kex.methods[i] = NULL;
+        free(crypto->server_kex.methods[i]);
+        crypto->client_kex.methods[i] = crypto->server_kex.methods[i] = NULL;
     }
+    ssh_key_free(crypto->server_pubkey);
+    crypto->server_pubkey = NULL;
 #if LIBSSH_VERSION_INT >= SSH_VERSION_INT(0, 12, 0)
     ssh_string_free(crypto->hybrid_client_init);
     ssh_string_free(crypto->hybrid_server_reply);
@@ -120,8 +124,11 @@ static void first_keys(struct transport *t)
     struct ssh_crypto_struct *crypto = t->session->current_crypto;
 
     buf_put(&t->session_id, bytes_of(crypto->session_id, crypto->session_id_len));
-    note_host_key(t);
     rekey_note_algorithms(t);
+    if (t->client != NULL)
+        client_first_keys(t);
+    else
+        note_host_key(t);
     if (t->peer_wants_ext_info)
         send_ext_info(t);
     t->keys = true;
@@ -159,17 +166,20 @@ static bool after_kexinit(struct transport *t)
     return true;
 }
 
-/* Owned; NULL if something else went wrong. The client's list is what its user, or our operator,
- * can act on. */
+/* Owned; NULL if something else went wrong. The other side's list is what its user, or our
+ * operator, can act on. */
 static char *nothing_in_common(const struct transport *t)
 {
     const struct ssh_crypto_struct *crypto = t->session->next_crypto;
 
     for (int i = SSH_KEX; crypto != NULL && i <= SSH_COMP_S_C; i++) {
-        if (crypto->client_kex.methods[i] != NULL && crypto->kex_methods[i] == NULL) {
-            char *offered = clean_text(bytes_of_string(crypto->client_kex.methods[i]), 600);
-            char *reason = xasprintf("nothing in common for %s; the client offers %s",
-                                     ssh_kex_get_description(i), offered);
+        const struct ssh_kex_struct *theirs = t->client ? &crypto->server_kex : &crypto->client_kex;
+
+        if (theirs->methods[i] != NULL && crypto->kex_methods[i] == NULL) {
+            char *offered = clean_text(bytes_of_string(theirs->methods[i]), 600);
+            char *reason =
+                xasprintf("nothing in common for %s; the %s offers %s", ssh_kex_get_description(i),
+                          t->client ? "server" : "client", offered);
 
             free(offered);
             return reason;
@@ -189,30 +199,40 @@ static void kex_failed(struct transport *t)
     free(why);
 }
 
+static bool process(struct transport *t, const struct packet *packet)
+{
+    ssh_session session = t->session;
+    struct libssh_output before;
+    bool ok = lay_out(t, packet);
+
+    if (ok) {
+        session->packet_state = PACKET_STATE_PROCESSING;
+        before = connection_enter(t);
+        gss_kex_enter(t);
+        ssh_packet_process(session, packet->payload[0]);
+        gss_kex_leave(t);
+        connection_leave(before);
+        session->packet_state = PACKET_STATE_INIT;
+        ok = session->session_state != SSH_SESSION_STATE_ERROR;
+    }
+    if (!ok)
+        kex_failed(t);
+    return ok;
+}
+
 static bool deliver_kex(struct transport *t, const struct packet *packet)
 {
     ssh_session session = t->session;
     uint8_t type = packet->payload[0];
-    struct libssh_output before;
+    bool proof = t->client != NULL && type == SSH2_MSG_KEXDH_REPLY;
 
     if (type == SSH2_MSG_KEXINIT && session->session_state == SSH_SESSION_STATE_AUTHENTICATING &&
         !begin_early_rekey(t))
         return false;
-    if (!lay_out(t, packet)) {
-        kex_failed(t);
+    if (proof && !proof_read(t, bytes_of(packet->payload + 1, packet->len - 1)))
         return false;
-    }
-    session->packet_state = PACKET_STATE_PROCESSING;
-    before = connection_enter(t);
-    gss_kex_enter(t);
-    ssh_packet_process(session, type);
-    gss_kex_leave(t);
-    connection_leave(before);
-    session->packet_state = PACKET_STATE_INIT;
-    if (session->session_state == SSH_SESSION_STATE_ERROR) {
-        kex_failed(t);
+    if (!process(t, packet) || (proof && !proof_check(t)))
         return false;
-    }
     if (type == SSH2_MSG_KEXINIT && !after_kexinit(t))
         return false;
     rekey_watch(t);
@@ -249,10 +269,17 @@ static bool deliver_owner(struct transport *t, uint8_t *payload, size_t len)
     return connection_is_open(t);
 }
 
-/* What a method of key exchange computes with (RFC 4250 section 4.1.2): costly to answer. */
 static bool is_of_exchange(uint8_t type)
 {
-    return type >= SSH2_MSG_KEXDH_INIT && type < SSH2_MSG_USERAUTH_REQUEST;
+    return type >= SSH2_MSG_KEXINIT && type < SSH2_MSG_USERAUTH_REQUEST;
+}
+
+/* What a method of key exchange computes with (RFC 4250 section 4.1.2) is costly to answer; a
+ * client begins to compute when it knows the method. */
+static bool is_costly(const struct transport *t, uint8_t type)
+{
+    return (type >= SSH2_MSG_KEXDH_INIT && type < SSH2_MSG_USERAUTH_REQUEST) ||
+           (t->client != NULL && type == SSH2_MSG_KEXINIT);
 }
 
 static void park(struct transport *t, const struct packet *packet)
@@ -335,7 +362,7 @@ bool deliver_packet(struct transport *t, const struct packet *packet)
     case FILTER_LIBSSH:
         if (gss_kex_begin(t, packet))
             return false;
-        if (!is_of_exchange(type) || handshakes_may_begin(t))
+        if (!is_costly(t, type) || handshakes_may_begin(t))
             return deliver_kex(t, packet);
         park(t, packet);
         return false;

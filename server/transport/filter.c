@@ -1,7 +1,7 @@
 /*
  * SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * The rows for 20, 21 and 30 follow libssh's own packet filter exactly: they are the state
+ * The rows for 20, 21, 30 and 31 follow libssh's own packet filter exactly: they are the state
  * machine of key exchange, and its handlers rely on it. The others are ours: libssh's rows for
  * authentication assume its own implementation of it, and its rows for connection messages forbid
  * what real clients send during a rekey.
@@ -45,16 +45,19 @@ static enum filter_verdict kex_message(const struct filter_state *s, uint8_t typ
                           s->dh == FILTER_DH_REQUEST_SENT || s->dh == FILTER_DH_FINISHED));
     case MSG_NEWKEYS:
         return libssh_if(s->session == FILTER_DH && s->dh == FILTER_DH_NEWKEYS_SENT);
-    case 30: /* KEXDH_INIT, KEX_ECDH_INIT, KEX_HYBRID_INIT */
-        return libssh_if(s->session == FILTER_DH && s->dh == FILTER_DH_INIT);
-    default: /* 31 and 33 are a server's; 32 and 34 belong to group exchange, which we do not offer:
-                libssh would let the exchange go on behind an UNIMPLEMENTED, even a strict one */
+    case 30: /* KEXDH_INIT, KEX_ECDH_INIT, KEX_HYBRID_INIT: a client's */
+        return libssh_if(!s->client && s->session == FILTER_DH && s->dh == FILTER_DH_INIT);
+    case 31: /* the replies to them, a server's */
+        return libssh_if(s->client && s->session == FILTER_DH && s->dh == FILTER_DH_INIT_SENT);
+    default: /* 32 to 34 belong to group exchange, which we do not offer: libssh would let the
+                exchange go on behind an UNIMPLEMENTED, even a strict one */
         return FILTER_REFUSE;
     }
 }
 
-/* RFC 4252. Late ones, after success, are for the layer above to ignore (section 5.3). */
-static enum filter_verdict userauth_message(uint8_t type)
+/* RFC 4252, from a client. Late ones, after success, are for the layer above to ignore (section
+ * 5.3). */
+static enum filter_verdict client_userauth_message(uint8_t type)
 {
     switch (type) {
     case 51: /* FAILURE, SUCCESS, BANNER, and the method-specific request: a server's. A client that
@@ -76,6 +79,28 @@ static enum filter_verdict userauth_message(uint8_t type)
     }
 }
 
+/* And from a server: none has anything to say here once it has let us in. */
+static enum filter_verdict server_userauth_message(const struct filter_state *s, uint8_t type)
+{
+    switch (type) {
+    case 50:
+        return FILTER_REFUSE;
+    case 51: /* FAILURE, SUCCESS, BANNER */
+    case 52:
+    case 53:
+    case 60: /* method-specific */
+    case 61:
+    case 62:
+    case 63:
+    case 64:
+    case 65:
+    case 66:
+        return s->authenticated ? FILTER_REFUSE : FILTER_OWNER;
+    default:
+        return FILTER_UNIMPLEMENTED;
+    }
+}
+
 /* 1 to 19: legal at any time, but only once there are keys do they reach anybody. */
 static enum filter_verdict transport_message(const struct filter_state *s, uint8_t type)
 {
@@ -91,10 +116,11 @@ static enum filter_verdict transport_message(const struct filter_state *s, uint8
     case MSG_DEBUG: /* in plaintext anybody on the way could have put it there */
         return s->encrypted ? FILTER_OWNER : FILTER_IGNORE;
     case MSG_SERVICE_REQUEST:
+        return between_exchanges && !s->client ? FILTER_OWNER : FILTER_REFUSE;
+    case MSG_SERVICE_ACCEPT:
+        return between_exchanges && s->client && !s->authenticated ? FILTER_OWNER : FILTER_REFUSE;
     case MSG_EXT_INFO:
         return between_exchanges ? FILTER_OWNER : FILTER_REFUSE;
-    case MSG_SERVICE_ACCEPT:
-        return FILTER_REFUSE;
     default:
         return FILTER_UNIMPLEMENTED;
     }
@@ -117,7 +143,9 @@ static enum filter_verdict upper_message(const struct filter_state *s, uint8_t t
                : type == MSG_PONG ? FILTER_IGNORE
                                   : FILTER_UNIMPLEMENTED;
     }
-    return between_exchanges ? userauth_message(type) : FILTER_REFUSE;
+    if (!between_exchanges)
+        return FILTER_REFUSE;
+    return s->client ? server_userauth_message(s, type) : client_userauth_message(type);
 }
 
 enum filter_verdict filter_message(const struct filter_state *s, uint8_t type)

@@ -41,8 +41,9 @@ enum filter_dh {
 struct filter_state {
     enum filter_session session;
     enum filter_dh dh;
+    bool client;        /* we are; the peer is a server */
     bool encrypted;     /* the first keys are in use for input */
-    bool authenticated; /* USERAUTH_SUCCESS was sent */
+    bool authenticated; /* USERAUTH_SUCCESS was sent, or, by a server, received */
     bool strict;        /* strict key exchange was agreed on */
 };
 

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #define KEY_FILE_MAX 65536
-#define RSA_BITS_MIN 2048
 
 /* The whole file; checked through the descriptor, so that what was checked is what is read. NULL
  * with *error. */
@@ -110,9 +109,9 @@ bool host_key_load(const char *file, struct host_key *key, char **error)
     } else if (rc != SSH_OK || !kind_of(key->private_key, &key->kind) ||
                !public_blob(key->private_key, &key->blob)) {
         *error = xasprintf("host key %s: not an Ed25519, ECDSA or RSA private key", file);
-    } else if (key->kind == HOST_KEY_RSA && ssh_key_size(key->private_key) < RSA_BITS_MIN) {
+    } else if (key->kind == HOST_KEY_RSA && ssh_key_size(key->private_key) < HOST_RSA_BITS_MIN) {
         *error = xasprintf("host key %s: RSA of %d bits; at least %d are needed", file,
-                           ssh_key_size(key->private_key), RSA_BITS_MIN);
+                           ssh_key_size(key->private_key), HOST_RSA_BITS_MIN);
     } else {
         return true;
     }
@@ -129,20 +128,22 @@ void host_key_clear(struct host_key *key)
 
 size_t transport_host_key_count(const struct transport *t)
 {
-    return t->server->host_key_count;
+    return t->client == NULL ? t->server->host_key_count : 0;
 }
 
 struct bytes transport_host_key_blob(const struct transport *t, size_t index)
 {
-    if (index >= t->server->host_key_count)
+    if (index >= transport_host_key_count(t))
         return bytes_of(NULL, 0);
     return buf_bytes(&t->server->host_keys[index].blob);
 }
 
 struct bytes transport_host_key_used(const struct transport *t)
 {
-    bool used = t->keys && t->host_key < t->server->host_key_count;
+    bool used = t->keys && t->host_key < transport_host_key_count(t);
 
+    if (t->client != NULL)
+        return t->keys ? buf_bytes(&t->client->host_key) : bytes_of(NULL, 0);
     return used ? transport_host_key_blob(t, t->host_key) : bytes_of(NULL, 0);
 }
 
@@ -166,7 +167,7 @@ static enum ssh_digest_e digest_for(const struct transport *t, const struct host
 bool transport_host_key_sign(struct transport *t, struct bytes blob, struct bytes data,
                              struct buf *signature)
 {
-    for (size_t i = 0; i < t->server->host_key_count; i++) {
+    for (size_t i = 0; i < transport_host_key_count(t); i++) {
         const struct host_key *key = &t->server->host_keys[i];
         ssh_signature made;
         ssh_string text = NULL;

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "transport/connection.h"
 
+#include "base/alloc.h"
 #include "transport/version.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -17,13 +19,29 @@ void connection_watch_input(struct transport *t)
         event_del(t->readable);
 }
 
+/* libssh takes over where its own reader of the line would have ended. */
+void input_begin_packets(struct transport *t)
+{
+    struct libssh_output before;
+
+    t->session->session_state = SSH_SESSION_STATE_BANNER_RECEIVED;
+    t->phase = PHASE_PACKETS;
+    before = connection_enter(t);
+    t->session->ssh_connection_callback(t->session); /* queues our KEXINIT */
+    connection_leave(before);
+    if (t->session->session_state == SSH_SESSION_STATE_ERROR)
+        connection_violation(t, SSH2_DISCONNECT_KEY_EXCHANGE_FAILED, "key exchange cannot start");
+}
+
 static size_t take_version(struct transport *t, uint8_t *data, size_t len)
 {
     struct version_line version;
-    struct libssh_output before;
 
+    if (t->client != NULL)
+        return client_take_version(t, bytes_of(data, len));
     switch (version_parse(bytes_of(data, len), &version)) {
     case VERSION_INCOMPLETE:
+    case VERSION_OTHER_LINE: /* a server's */
         return 0;
     case VERSION_REFUSED:
         connection_violation(t, SSH2_DISCONNECT_PROTOCOL_VERSION_NOT_SUPPORTED, version.problem);
@@ -34,13 +52,7 @@ static size_t take_version(struct transport *t, uint8_t *data, size_t len)
     /* What libssh's own reader would do, which stops at 127 bytes: the exchange hash needs the
      * exact line. */
     t->session->clientbanner = bytes_to_string(version.line);
-    t->session->session_state = SSH_SESSION_STATE_BANNER_RECEIVED;
-    t->phase = PHASE_PACKETS;
-    before = connection_enter(t);
-    t->session->ssh_connection_callback(t->session); /* queues our KEXINIT */
-    connection_leave(before);
-    if (t->session->session_state == SSH_SESSION_STATE_ERROR)
-        connection_violation(t, SSH2_DISCONNECT_KEY_EXCHANGE_FAILED, "key exchange cannot start");
+    input_begin_packets(t);
     return version.consumed;
 }
 
@@ -65,6 +77,24 @@ static size_t handle_input(struct transport *t, uint8_t *data, size_t len)
     return done;
 }
 
+static void end_at_eof(struct transport *t)
+{
+    char *reason = t->client ? client_eof_reason(t) : xstrdup("the peer closed the connection");
+
+    connection_end(t, TRANSPORT_END_EOF, 0, reason);
+    free(reason);
+}
+
+static void end_at_error(struct transport *t, int error)
+{
+    /* A server that has no use for us closes before it reads our version line: that is a reset, and
+     * what it said before tells more. */
+    if (t->client != NULL && t->phase == PHASE_VERSION && error == ECONNRESET)
+        end_at_eof(t);
+    else
+        connection_end(t, TRANSPORT_END_IO, 0, strerror(error));
+}
+
 /* False: nothing came. */
 static bool read_socket(struct transport *t, size_t *len)
 {
@@ -77,9 +107,9 @@ static bool read_socket(struct transport *t, size_t *len)
         return true;
     }
     if (got == 0)
-        connection_end(t, TRANSPORT_END_EOF, 0, "the peer closed the connection");
+        end_at_eof(t);
     else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
-        connection_end(t, TRANSPORT_END_IO, 0, strerror(errno));
+        end_at_error(t, errno);
     return false;
 }
 

@@ -49,6 +49,16 @@ static const char *const host_key_names[] = {
     NULL,
 };
 
+/* Each with the key that it certifies. */
+static const char *const host_certificate_names[][2] = {
+    {"ssh-ed25519-cert-v01@openssh.com", "ssh-ed25519"},
+    {"ecdsa-sha2-nistp256-cert-v01@openssh.com", "ecdsa-sha2-nistp256"},
+    {"ecdsa-sha2-nistp384-cert-v01@openssh.com", "ecdsa-sha2-nistp384"},
+    {"ecdsa-sha2-nistp521-cert-v01@openssh.com", "ecdsa-sha2-nistp521"},
+    {"rsa-sha2-512-cert-v01@openssh.com", "rsa-sha2-512"},
+    {"rsa-sha2-256-cert-v01@openssh.com", "rsa-sha2-256"},
+};
+
 static const struct {
     const char *what;
     const char *const *names;
@@ -124,6 +134,49 @@ char *offer_list(enum offer kind, const char *wanted, char **error)
     }
     if (ok)
         text = bytes_to_string(buf_bytes(&list));
+    buf_clear(&list);
+    return text;
+}
+
+static bool can_be_accepted(struct bytes name)
+{
+    for (size_t i = 0; i < sizeof(host_certificate_names) / sizeof(host_certificate_names[0]); i++)
+        if (bytes_are(name, host_certificate_names[i][0]))
+            return libssh_has(OFFER_HOST_KEYS, host_certificate_names[i][1]);
+    return is_ours(OFFER_HOST_KEYS, name);
+}
+
+/* Each is on one of our lists, so a name that comes twice is all that can make it long. */
+static bool has_name(struct bytes list, struct bytes name)
+{
+    while (list.len > 0) {
+        const uint8_t *comma = memchr(list.data, ',', list.len);
+        size_t len = comma ? (size_t)(comma - list.data) : list.len;
+
+        if (bytes_equal(bytes_of(list.data, len), name))
+            return true;
+        len += comma != NULL;
+        list = bytes_of(list.data + len, list.len - len);
+    }
+    return false;
+}
+
+char *offer_host_keys_to_accept(const char *wanted)
+{
+    struct buf list = {0};
+    char *text;
+
+    while (*wanted != '\0') {
+        struct bytes name = bytes_of(wanted, strcspn(wanted, ","));
+
+        if (can_be_accepted(name) && !has_name(buf_bytes(&list), name)) {
+            if (list.len > 0)
+                buf_put(&list, BYTES(","));
+            buf_put(&list, name);
+        }
+        wanted += name.len + (wanted[name.len] == ',');
+    }
+    text = list.len > 0 ? bytes_to_string(buf_bytes(&list)) : NULL;
     buf_clear(&list);
     return text;
 }

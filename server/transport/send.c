@@ -60,7 +60,7 @@ static void send_now(struct transport *t, struct bytes head, struct bytes data)
 {
     bool ok;
 
-    if (is_auth_success(head, data)) {
+    if (t->client == NULL && is_auth_success(head, data)) {
         ok = send_success(t);
     } else if (seal_packet(t, head, data)) {
         ok = true;

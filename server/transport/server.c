@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "transport/server.h"
-
+#include "transport/connection.h"
 #include "transport/gss_kex.h"
 
 #include "base/alloc.h"
@@ -22,7 +21,7 @@ bool transport_global_init(void)
     mallopt(M_TOP_PAD, 1024 * 1024);
     mallopt(M_MMAP_THRESHOLD, 4 * 1024 * 1024);
     /* What was compiled against must be what was linked: we use its internals. */
-    return ssh_init() == SSH_OK && ssh_version(LIBSSH_VERSION_INT) != NULL;
+    return ssh_init() == SSH_OK && ssh_version(LIBSSH_VERSION_INT) != NULL && client_global_init();
 }
 
 const char *transport_library(void)
@@ -85,7 +84,8 @@ static bool bind_host_keys(struct transport_server *server)
     return true;
 }
 
-static bool bind_offers(ssh_bind sshbind, const struct transport_settings *s, char **error)
+static bool bind_offers(struct transport_server *server, const struct transport_settings *s,
+                        char **error)
 {
     const struct {
         enum ssh_kex_types_e slot;
@@ -105,13 +105,16 @@ static bool bind_offers(ssh_bind sshbind, const struct transport_settings *s, ch
 
         if (list == NULL)
             return false;
-        if (lists[i].slot == SSH_KEX && s->gss != NULL)
-            list = gss_kex_offer(list);
-        sshbind->wanted_methods[lists[i].slot] = list;
+        if (lists[i].slot == SSH_KEX) {
+            server->client_kex = xstrdup(list);
+            if (s->gss != NULL)
+                list = gss_kex_offer(list);
+        }
+        server->bind->wanted_methods[lists[i].slot] = list;
     }
     /* Compression before login would let anybody feed our inflater. */
-    sshbind->wanted_methods[SSH_COMP_C_S] = xstrdup("none,zlib@openssh.com");
-    sshbind->wanted_methods[SSH_COMP_S_C] = xstrdup("none,zlib@openssh.com");
+    server->bind->wanted_methods[SSH_COMP_C_S] = xstrdup("none,zlib@openssh.com");
+    server->bind->wanted_methods[SSH_COMP_S_C] = xstrdup("none,zlib@openssh.com");
     return true;
 }
 
@@ -153,7 +156,7 @@ static bool server_init(struct transport_server *server, const struct transport_
         *error = xstrdup("libssh could not be set up");
         return false;
     }
-    return bind_offers(server->bind, s, error) && some_key_fits(server, error);
+    return bind_offers(server, s, error) && some_key_fits(server, error);
 }
 
 struct transport_server *transport_server_new(struct loop *loop,
@@ -186,6 +189,7 @@ void transport_server_release(struct transport_server *server)
         host_key_clear(&server->host_keys[i]);
     if (server->bind != NULL)
         ssh_bind_free(server->bind);
+    free(server->client_kex);
     if (server->handshake_turn != NULL)
         event_free(server->handshake_turn);
     free(server);

@@ -23,12 +23,14 @@ struct host_key {
     struct buf blob; /* public */
 };
 
-#define HOST_KEYS_MAX 3 /* one per kind */
+#define HOST_KEYS_MAX     3 /* one per kind */
+#define HOST_RSA_BITS_MIN 2048
 
 struct transport_server {
     struct loop *loop;
     unsigned references; /* its owner, and each connection */
     ssh_bind bind;
+    char *client_kex; /* what our connections as a client offer: without GSSAPI's methods */
     struct host_key host_keys[HOST_KEYS_MAX];
     size_t host_key_count;
     uint64_t rekey_bytes;
@@ -62,5 +64,8 @@ enum offer { OFFER_KEX, OFFER_CIPHERS, OFFER_MACS, OFFER_HOST_KEYS };
 /* The list to offer: `wanted`, or our defaults if NULL, reduced to what this libssh has. NULL with
  * *error (owned) if a name is not one of ours. Owned. */
 char *offer_list(enum offer kind, const char *wanted, char **error);
+/* Of the comma-separated host key algorithms those that a server can prove to us, certificates'
+ * among them. NULL: none. Owned. */
+char *offer_host_keys_to_accept(const char *wanted);
 
 #endif

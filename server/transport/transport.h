@@ -99,7 +99,7 @@ struct transport *transport_connect(struct transport_server *server, int fd,
                                     const char *host_key_algorithms,
                                     const struct transport_events *events, void *owner);
 /* The owner of a client's side, inside message() of USERAUTH_SUCCESS: what follows is the
- * connection protocol, and delayed compression starts. */
+ * connection protocol. */
 void transport_auth_succeeded(struct transport *transport);
 /* Closes the socket if it is open; silent from here on. Legal at any time, also inside callbacks.
  */

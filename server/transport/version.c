@@ -26,6 +26,14 @@ static bool is_printable(struct bytes line)
     return text_is_clean(line);
 }
 
+static void take_line(struct bytes input, const uint8_t *end, struct version_line *out)
+{
+    out->consumed = (size_t)(end - input.data) + 1;
+    out->line = bytes_of(input.data, out->consumed - 1);
+    if (out->line.len > 0 && out->line.data[out->line.len - 1] == '\r')
+        out->line.len--;
+}
+
 enum version_result version_parse(struct bytes input, struct version_line *out)
 {
     size_t seen = input.len < VERSION_LINE_MAX ? input.len : VERSION_LINE_MAX;
@@ -44,11 +52,28 @@ enum version_result version_parse(struct bytes input, struct version_line *out)
     if (end == NULL)
         return input.len < VERSION_LINE_MAX ? VERSION_INCOMPLETE
                                             : refuse(out, "version line longer than 255 bytes");
-    out->consumed = (size_t)(end - input.data) + 1;
-    out->line = bytes_of(input.data, out->consumed - 1);
-    if (out->line.len > 0 && out->line.data[out->line.len - 1] == '\r')
-        out->line.len--;
+    take_line(input, end, out);
     if (out->line.len < strlen("SSH-2.0-x") || !is_printable(out->line))
         return refuse(out, "malformed version line");
     return VERSION_OK;
+}
+
+enum version_result version_parse_server(struct bytes input, struct version_line *out)
+{
+    size_t seen = input.len < VERSION_OTHER_LINE_MAX ? input.len : VERSION_OTHER_LINE_MAX;
+    const uint8_t *end;
+
+    *out = (struct version_line){0};
+    if (input.len == 0)
+        return VERSION_INCOMPLETE;
+    if (starts_like(input, "SSH-"))
+        return version_parse(input, out);
+    end = memchr(input.data, '\n', seen);
+    if (memchr(input.data, '\0', end ? (size_t)(end - input.data) : seen) != NULL ||
+        (end == NULL && seen == VERSION_OTHER_LINE_MAX))
+        return refuse(out, "this is not an SSH server");
+    if (end == NULL)
+        return VERSION_INCOMPLETE;
+    take_line(input, end, out);
+    return VERSION_OTHER_LINE;
 }

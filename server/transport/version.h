@@ -15,6 +15,7 @@ enum version_result {
     VERSION_INCOMPLETE, /* no line end yet, nothing wrong so far */
     VERSION_OK,
     VERSION_REFUSED,
+    VERSION_OTHER_LINE, /* of a server only: what may come before its version line */
 };
 
 struct version_line {
@@ -24,5 +25,10 @@ struct version_line {
 };
 
 enum version_result version_parse(struct bytes input, struct version_line *out);
+
+#define VERSION_OTHER_LINE_MAX 8192 /* as OpenSSH */
+
+/* A server's (RFC 4253 section 4.2). */
+enum version_result version_parse_server(struct bytes input, struct version_line *out);
 
 #endif

@@ -6,90 +6,16 @@
 #ifndef PARLEY_TESTS_TRANSPORT_PAIR_H
 #define PARLEY_TESTS_TRANSPORT_PAIR_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "side.h"
 
-#include <cmocka.h>
-
-#include "base/alloc.h"
 #include "transport/libssh.h"
 #include "transport/output.h"
-#include "transport/transport.h"
 
 #include <errno.h>
 #include <event2/buffer.h>
-#include <event2/event.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <unistd.h>
-
-/* ---- the server's side */
-
-struct side {
-    struct transport *transport;
-    unsigned keys, messages, writables, ends;
-    uint8_t last_type;
-    struct buf last;
-    struct transport_end end;
-    char reason[256];
-    bool refuse;      /* answer "not understood" */
-    bool disconnect;  /* inside message() */
-    bool pause;       /* inside message() */
-    bool free_inside; /* inside message() */
-};
-
-static struct loop *loop;
-static char key_dir[] = "/tmp/transport.XXXXXX";
-static char *key_file;
-
-static void on_keys(void *owner)
-{
-    struct side *side = owner;
-
-    side->keys++;
-}
-
-static bool on_message(void *owner, uint8_t type, struct bytes message)
-{
-    struct side *side = owner;
-
-    side->messages++;
-    side->last_type = type;
-    buf_reset(&side->last);
-    buf_put(&side->last, message);
-    if (side->disconnect)
-        transport_disconnect(side->transport, SSH2_DISCONNECT_BY_APPLICATION, "enough", "");
-    if (side->pause)
-        transport_pause(side->transport);
-    if (side->free_inside)
-        transport_free(&side->transport);
-    return !side->refuse;
-}
-
-static void on_writable(void *owner)
-{
-    struct side *side = owner;
-
-    side->writables++;
-}
-
-static void on_ended(void *owner, const struct transport_end *end)
-{
-    struct side *side = owner;
-
-    side->ends++;
-    side->end = *end;
-    snprintf(side->reason, sizeof(side->reason), "%s", end->reason);
-    transport_free(&side->transport);
-}
-
-static const struct transport_events side_events = {on_keys, on_message, on_writable, on_ended};
 
 /* ---- the client's side */
 
@@ -219,19 +145,6 @@ static void turns(struct pair *p, int count)
         assert_true(condition);                                                                    \
     } while (0)
 
-static struct transport_server *server_for_pairs(const struct transport_settings *wanted)
-{
-    struct transport_settings settings = wanted ? *wanted : (struct transport_settings){0};
-    const char *files[] = {key_file, NULL};
-    struct transport_server *server;
-    char *error = NULL;
-
-    settings.host_key_files = files;
-    server = transport_server_new(loop, &settings, &error);
-    assert_non_null(server);
-    return server;
-}
-
 /* With a server that pair_close() frees, too. */
 static void pair_open_on(struct pair *p, struct transport_server *server)
 {
@@ -305,36 +218,6 @@ static void pair_close(struct pair *p)
     transport_server_free(&p->server);
     for (int i = 0; i < 3; i++) /* deferred frees */
         event_base_loop(loop_events(loop), EVLOOP_NONBLOCK);
-}
-
-static int pairs_set_up(void **state)
-{
-    char *command;
-    int rc;
-
-    (void)state;
-    if (mkdtemp(key_dir) == NULL || !transport_global_init())
-        return -1;
-    key_file = xasprintf("%s/key", key_dir);
-    command = xasprintf("ssh-keygen -q -t ed25519 -N '' -C '' -f %s", key_file);
-    rc = system(command);
-    free(command);
-    loop = loop_new();
-    return rc;
-}
-
-static int pairs_tear_down(void **state)
-{
-    char *public_file = xasprintf("%s.pub", key_file);
-
-    (void)state;
-    unlink(key_file);
-    unlink(public_file);
-    rmdir(key_dir);
-    free(public_file);
-    free(key_file);
-    loop_free(&loop);
-    return 0;
 }
 
 #endif

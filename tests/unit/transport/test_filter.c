@@ -1,4 +1,5 @@
-/* Which message may arrive when: every message number in every state that a server can be in. */
+/* Which message may arrive when: every message number in every state that a server, and that a
+ * client can be in. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -157,6 +158,71 @@ static void test_unknown_and_ping(void **state)
     expect(authenticated, 193, FILTER_IGNORE);
 }
 
+/* ---- as a client */
+
+static const struct filter_state client_states[] = {
+    {.client = true, .session = FILTER_INITIAL_KEX, .dh = FILTER_DH_INIT},
+    {.client = true, .session = FILTER_DH, .dh = FILTER_DH_INIT_SENT},
+    {.client = true, .session = FILTER_DH, .dh = FILTER_DH_INIT_SENT, .strict = true},
+    {.client = true, .session = FILTER_DH, .dh = FILTER_DH_NEWKEYS_SENT},
+    {.client = true, .session = FILTER_AUTHENTICATING, .dh = FILTER_DH_FINISHED, .encrypted = true},
+    /* A rekey before login. */
+    {.client = true, .session = FILTER_DH, .dh = FILTER_DH_INIT_SENT, .encrypted = true},
+    {.client = true,
+     .session = FILTER_AUTHENTICATED,
+     .dh = FILTER_DH_FINISHED,
+     .encrypted = true,
+     .authenticated = true},
+    /* We sent KEXINIT, the server has not yet; then it has. */
+    {.client = true,
+     .session = FILTER_AUTHENTICATED,
+     .dh = FILTER_DH_INIT_SENT,
+     .encrypted = true,
+     .authenticated = true},
+    {.client = true,
+     .session = FILTER_DH,
+     .dh = FILTER_DH_INIT_SENT,
+     .encrypted = true,
+     .authenticated = true},
+};
+
+static const char letters[] = {
+    [FILTER_REFUSE] = '-',        [FILTER_LIBSSH] = 'K', [FILTER_OWNER] = 'O',
+    [FILTER_DISCONNECT] = 'D',    [FILTER_IGNORE] = 'I', [FILTER_PING] = 'P',
+    [FILTER_UNIMPLEMENTED] = 'U',
+};
+
+/* One letter a state, in their order. */
+static const struct {
+    int first, last;
+    const char *verdicts;
+} from_a_server[] = {
+    {0, 0, "UU-UUUUUU"},     {1, 1, "DDDDDDDDD"},     {2, 3, "II-IIIIII"},
+    {4, 4, "II-IOOOOO"},     {5, 5, "---------"},     {6, 6, "----O----"},
+    {7, 7, "----O-OO-"},     {8, 19, "UU-UUUUUU"},    {20, 20, "K---K-KK-"},
+    {21, 21, "---K-----"},   {22, 29, "UU-UUUUUU"},   {30, 30, "---------"},
+    {31, 31, "-KK--K--K"},   {32, 34, "---------"},   {35, 49, "UU-UUUUUU"},
+    {50, 50, "---------"},   {51, 53, "----O----"},   {54, 59, "----U-UU-"},
+    {60, 66, "----O----"},   {67, 79, "----U-UU-"},   {80, 127, "------OOO"},
+    {128, 191, "UU-UUUUUU"}, {192, 192, "UU-UPPPPP"}, {193, 193, "UU-UIIIII"},
+    {194, 255, "UU-UUUUUU"},
+};
+
+static void test_from_a_server(void **state)
+{
+    int next = 0;
+
+    (void)state;
+    for (size_t row = 0; row < sizeof(from_a_server) / sizeof(from_a_server[0]); row++) {
+        assert_int_equal(from_a_server[row].first, next);
+        for (; next <= from_a_server[row].last; next++)
+            for (size_t i = 0; i < sizeof(client_states) / sizeof(client_states[0]); i++)
+                assert_int_equal(letters[filter_message(&client_states[i], (uint8_t)next)],
+                                 from_a_server[row].verdicts[i]);
+    }
+    assert_int_equal(next, 256);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -167,6 +233,7 @@ int main(void)
         cmocka_unit_test(test_strict_first_exchange),
         cmocka_unit_test(test_transport_messages),
         cmocka_unit_test(test_unknown_and_ping),
+        cmocka_unit_test(test_from_a_server),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
