@@ -152,14 +152,28 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 
 /* ---- questions */
 
+/* What is there already is no answer to the question that begins now. */
+static bool speaks_unasked(const struct agent *agent)
+{
+    uint8_t byte;
+
+    return agent->out_done == 0 &&
+           recv(agent->fd, &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 static void on_writable(evutil_socket_t fd, short what, void *arg)
 {
     struct agent *agent = arg;
     struct bytes left =
         bytes_of(agent->out.data + agent->out_done, agent->out.len - agent->out_done);
-    ssize_t len = send(fd, left.data, left.len, MSG_NOSIGNAL);
+    ssize_t len;
 
     (void)what;
+    if (speaks_unasked(agent)) {
+        fail(agent, "the agent answers what it was not asked");
+        return;
+    }
+    len = send(fd, left.data, left.len, MSG_NOSIGNAL);
     if (len < 0 && !is_pause(errno)) {
         fail(agent, "the agent hung up");
         return;

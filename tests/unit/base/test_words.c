@@ -1,0 +1,112 @@
+/* Lines, words and patterns of OpenSSH's text files. */
+#include "unit/cmocka_unit.h"
+
+#include "base/words.h"
+
+#include <string.h>
+
+static void expect(struct bytes found, const char *wanted)
+{
+    assert_int_equal(found.len, strlen(wanted));
+    if (found.len > 0)
+        assert_memory_equal(found.data, wanted, found.len);
+}
+
+static void lines_end_in_a_newline_or_not(void **state)
+{
+    struct bytes text = BYTES("one\r\n\n\r\ntwo \r\r\nthree");
+
+    (void)state;
+    expect(line_take(&text), "one");
+    expect(line_take(&text), "");
+    expect(line_take(&text), "");
+    expect(line_take(&text), "two \r");
+    expect(line_take(&text), "three");
+    assert_int_equal(text.len, 0);
+    expect(line_take(&text), "");
+}
+
+static void words_stand_between_blanks(void **state)
+{
+    struct bytes line = BYTES(" \tone  two\t\tthree\r \t ");
+
+    (void)state;
+    expect(word_take(&line), "one");
+    expect(line, "two\t\tthree\r \t ");
+    expect(word_take(&line), "two");
+    expect(word_take(&line), "three\r");
+    expect(line, "");
+    expect(word_take(&line), "");
+    line = bytes_of(NULL, 0);
+    expect(word_take(&line), "");
+    expect(blanks_skip(line), "");
+}
+
+static void lists_have_items(void **state)
+{
+    struct bytes list = BYTES("a,,b,");
+    bool more;
+
+    (void)state;
+    expect(item_take(&list, &more), "a");
+    assert_true(more);
+    expect(item_take(&list, &more), "");
+    assert_true(more);
+    expect(item_take(&list, &more), "b");
+    assert_true(more);
+    expect(item_take(&list, &more), "");
+    assert_false(more);
+}
+
+static void patterns_match_all_of_the_text(void **state)
+{
+    static const struct {
+        const char *pattern, *text;
+        bool exactly, any_case;
+    } rows[] = {
+        {"", "", true, true},
+        {"", "a", false, false},
+        {"a", "", false, false},
+        {"*", "", true, true},
+        {"?", "", false, false},
+        {"a", "a", true, true},
+        {"A", "a", false, true},
+        {"a", "A", false, true},
+        {"[", "{", false, false},
+        {"@", "`", false, false},
+        {"a*", "a", true, true},
+        {"*a", "ba", true, true},
+        {"*a", "ab", false, false},
+        {"*a*", "bab", true, true},
+        {"a?c", "abc", true, true},
+        {"a?c", "ac", false, false},
+        {"*ab*ab", "abab", true, true},
+        {"*aab", "aaaaab", true, true},
+        {"*abc*bd", "abcbcd", false, false},
+        {"a*b*c*", "aXbYc", true, true},
+        {"**?", "x", true, true},
+        {"?*?", "x", false, false},
+        {"\xc4", "\xe4", false, false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct bytes pattern = bytes_of_string(rows[i].pattern);
+        struct bytes text = bytes_of_string(rows[i].text);
+
+        assert_int_equal(pattern_matches(pattern, text), rows[i].exactly);
+        assert_int_equal(pattern_matches_any_case(pattern, text), rows[i].any_case);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(lines_end_in_a_newline_or_not),
+        cmocka_unit_test(words_stand_between_blanks),
+        cmocka_unit_test(lists_have_items),
+        cmocka_unit_test(patterns_match_all_of_the_text),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
