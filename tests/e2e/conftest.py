@@ -12,11 +12,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from harness.asyncserver import AsyncServer  # noqa: E402
 from harness.clients import OpenSsh  # noqa: E402
 from harness.daemon import Daemon, program  # noqa: E402
 from harness.keys import Key, make_key  # noqa: E402
 from harness.policy import Policy  # noqa: E402
 from harness.rawclient import RawClient  # noqa: E402
+from harness.rawserver import RawServer, Script, ServerKey  # noqa: E402
+from harness.sshd import Sshd  # noqa: E402
 
 
 def pytest_sessionstart() -> None:
@@ -131,3 +134,54 @@ def raw(daemon: Daemon) -> Iterator[Callable[..., RawClient]]:
     yield connect
     for client in clients:
         client.close()
+
+
+# ---- servers to go on to
+
+
+@pytest.fixture
+def start_sshd(work: Path, other_key: Key, user_key: Key) -> Iterator[Callable[..., Sshd]]:
+    """start_sshd(*lines, host_key=…, user_key=…, address=…): one more sshd, with these lines in its configuration."""
+    servers: list[Sshd] = []
+
+    def start(*lines: str, **how: object) -> Sshd:
+        keys = how.pop("host_key", other_key), how.pop("user_key", user_key)
+        servers.append(Sshd(work / f"sshd-{len(servers)}", *keys, *lines, **how))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def sshd(start_sshd: Callable[..., Sshd]) -> Sshd:
+    return start_sshd()
+
+
+@pytest.fixture
+def start_raw_server(other_key: Key) -> Iterator[Callable[..., RawServer]]:
+    """start_raw_server(script): one more hostile server."""
+    servers: list[RawServer] = []
+
+    def start(script: Script, key: ServerKey | None = None, **how: object) -> RawServer:
+        servers.append(RawServer(script, key or ServerKey(other_key), **how))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def start_async_server() -> Iterator[Callable[..., AsyncServer]]:
+    """start_async_server(factory, places, …): servers of asyncssh's."""
+    servers: list[AsyncServer] = []
+
+    def start(*args: object, **how: object) -> AsyncServer:
+        servers.append(AsyncServer(*args, **how))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()

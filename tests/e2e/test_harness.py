@@ -1,16 +1,22 @@
-"""The scripted policy itself: a test that trusts it should not be fooled by it."""
+"""The scripted policy itself, and the servers to go on to: a test that trusts them should not be fooled by them."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import asyncssh
 import grpc
 import pytest
 
-from harness.answers import cat, not_required
+from harness.answers import cat, me, not_required
+from harness.clients import OpenSsh
 from harness.contract import METHODS, SERVICE, output_class, pb
+from harness.keys import Key, certify, make_key
 from harness.policy import Policy, Status, hang
 from harness.rawclient import NO_CHANNEL, RawClient
+from harness.rawserver import RawServed, ServerKey
+from harness.sshd import Sshd
 from harness.wire import u32
 
 
@@ -104,3 +110,52 @@ def test_expect_leaves_what_other_channels_say() -> None:
     assert [message[0] for message in client._held] == [90, 97]
     with pytest.raises(AssertionError):
         client.expect(97)
+
+
+# ---- the servers, with the client that people have
+
+
+def client_of(server: Any, work: Path, host_key: Key) -> OpenSsh:
+    return OpenSsh(server.port, work, host_key)
+
+
+def test_sshd(sshd: Sshd, work: Path, other_key: Key, user_key: Key) -> None:
+    result = client_of(sshd, work, other_key).run("cat; exit 3", stdin=b"x", user=me(), key=user_key)
+    assert (result.status, result.out) == (3, b"x"), result
+    assert len(sshd.logins()) == 1
+    sshd.wait_connections(0)
+
+
+@pytest.mark.parametrize("certified", [False, True])
+def test_the_raw_server(start_raw_server: Any, work: Path, other_key: Key, certified: bool) -> None:
+    def script(served: RawServed) -> None:
+        number = served.greet().login().session()
+        served.exchange_keys()
+        served.data(number, b"raw\n")
+        served.finish(number, 7)
+        served.drain()
+
+    ca = make_key(work / "ca")
+    key = certify(make_key(work / "host"), ca, principals="127.0.0.1", host=True) if certified else other_key
+    server = start_raw_server(script, ServerKey(key, certified))
+    ssh = client_of(server, work, other_key)
+    if certified:
+        ssh.known_hosts.write_text(f"@cert-authority * {ca.public}\n")
+    result = ssh.run("x", password="any")
+    assert (result.status, result.out) == (7, b"raw\n"), result
+    server.wait_ends()
+
+
+def test_the_servers_of_asyncssh(start_async_server: Any, work: Path, other_key: Key) -> None:
+    class Server(asyncssh.SSHServer):
+        def begin_auth(self, username: str) -> bool:
+            return False
+
+    async def program(process: asyncssh.SSHServerProcess) -> None:
+        process.stdout.write(process.command.encode())
+        process.exit(9)
+
+    server = start_async_server(Server, [("127.0.0.1", other_key), ("127.0.0.2", other_key)], process_factory=program)
+    result = client_of(server, work, other_key).run("words")
+    assert (result.status, result.out) == (9, b"words"), result
+    assert len(server.places) == 2

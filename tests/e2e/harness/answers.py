@@ -118,6 +118,21 @@ def deny_grant() -> Any:
     return pb.GrantAnswer(deny=pb.Deny())
 
 
+def hop(host: str, port: int, known_hosts: str | bytes, **fields: Any) -> Any:
+    """One server on the way of an UpstreamEndpoint; `fields` name the credential and what else is wanted."""
+    return pb.UpstreamHop(host=host, port=port, known_hosts=_bytes(known_hosts), **fields)
+
+
+def upstream(*hops: Any) -> Any:
+    """A session that goes on at the last of these servers."""
+    return pb.SessionAnswer(upstream=pb.UpstreamEndpoint(hops=hops))
+
+
+def upstream_open(*hops: Any) -> Any:
+    """Likewise a direct channel."""
+    return pb.OpenAnswer(upstream=pb.UpstreamEndpoint(hops=hops))
+
+
 def common(**fields: Any) -> Any:
     return pb.Common(**fields)
 
@@ -173,6 +188,16 @@ def process_house(policy: Policy, **fields: Any) -> Policy:
     policy.on.SubsystemRequested = lambda request, _: (
         process(next(filter(os.path.exists, SFTP_SERVERS)), **fields) if request.name == b"sftp" else refuse("no such subsystem")
     )
+    return policy
+
+
+def upstream_house(policy: Policy, *hops: Any) -> Policy:
+    """Anybody logs in; sessions and direct channels go on over these servers, with all that a session may have."""
+    policy.on.BeginAuth = not_required()
+    policy.on.SessionRequested = accept()
+    policy.on.PtyRequested = policy.on.EnvRequested = policy.on.X11Requested = policy.on.AgentRequested = grant()
+    policy.on.ShellRequested = policy.on.ExecRequested = policy.on.SubsystemRequested = upstream(*hops)
+    policy.on.ConnectionRequested = policy.on.UnixConnectionRequested = upstream_open(*hops)
     return policy
 
 
