@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define PROTOCOL_MAX_BYTES 64
@@ -206,18 +207,18 @@ static bool may_offer(const struct forwards *forwards, bool forbidden)
     return forwards->channel->state == CHANNEL_OPEN && !forbidden;
 }
 
-static void offer(struct forwards *forwards, const struct channel_kind *kind, struct bytes fields,
+static bool offer(struct channels *channels, const struct channel_kind *kind, struct bytes fields,
                   int fd)
 {
-    struct channels *channels = forwards->channel->channels;
     struct accepted *accepted = xmalloc(sizeof(*accepted));
 
     *accepted = (struct accepted){channels_loop(channels), fd};
     if (channel_offer(channels, kind, fields, &accepted_events, accepted))
-        return;
+        return true;
     log_warn(asker_connection_id(channels->asker), "channel_open", log_str("kind", kind->name),
              log_str("outcome", "refused"), log_str("why", "too many channels"));
     on_refused(accepted, OPEN_RESOURCE_SHORTAGE, "Too many channels");
+    return false;
 }
 
 static void stop_listening(void *arg)
@@ -244,7 +245,7 @@ static void on_display(void *owner, int fd, const struct address *peer, const st
     forwards->display_used = true;
     buf_put_cstring(&fields, peer->ip);
     buf_put_u32(&fields, peer->port);
-    offer(forwards, &x11_kind, buf_bytes(&fields), fd);
+    offer(forwards->channel->channels, &x11_kind, buf_bytes(&fields), fd);
     buf_clear(&fields);
 }
 
@@ -258,7 +259,37 @@ static void on_agent(void *owner, int fd, const struct address *peer, const stru
         close(fd);
         return;
     }
-    offer(owner, &agent_kind, (struct bytes){0}, fd);
+    offer(forwards->channel->channels, &agent_kind, (struct bytes){0}, fd);
+}
+
+/* ---- the agent without a program on this machine */
+
+/* As long as a session lives that it was granted to, and the login still allows it. */
+static bool agent_is_granted(const struct channels *channels)
+{
+    if (channels->rules.no_agent)
+        return false;
+    for (size_t i = 0; i < channels->table_size; i++) {
+        const struct channel *channel = channels->table[i];
+
+        if (channel != NULL && channel->state == CHANNEL_OPEN && channel->session != NULL &&
+            channel->session->agent)
+            return true;
+    }
+    return false;
+}
+
+int channel_open_agent(struct channels *channels)
+{
+    int pair[2];
+
+    if (!agent_is_granted(channels) ||
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)
+        return -1;
+    if (offer(channels, &agent_kind, (struct bytes){0}, pair[0]))
+        return pair[1];
+    close(pair[1]);
+    return -1;
 }
 
 /* ---- life */

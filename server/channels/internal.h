@@ -225,6 +225,12 @@ void offer_recv_confirmation(struct channel *channel, struct reader *r);
 void offer_recv_failure(struct channel *channel, struct reader *r);
 void offer_clear(struct channel *channel); /* silent to the client */
 
+/* forwards.c: a connection to the client's agent, if one of its sessions that still live was
+ * granted it (AgentRequested). Non-blocking, the caller's; at its other end is a channel that the
+ * client is offered, and which hangs up if the client refuses. -1: not granted, or too many
+ * channels. */
+int channel_open_agent(struct channels *channels);
+
 /* session.c */
 extern const struct channel_kind session_kind;
 extern const struct request_type session_requests[]; /* request.c */
