@@ -84,6 +84,7 @@ static bool start_session(struct transport *t)
     session->client = 1;
     session->alive = 1;
     session->opts.rsa_min_size = HOST_RSA_BITS_MIN;
+    ssh_buffer_set_secure(session->out_buffer); /* passwords pass it where packets are not sealed */
     session->ssh_connection_callback = client_step;
     session->session_state = SSH_SESSION_STATE_SOCKET_CONNECTED;
     session->clientbanner = xasprintf("SSH-2.0-%s", t->server->bind->banner);

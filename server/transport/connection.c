@@ -167,7 +167,7 @@ static void destroy(void *arg)
         evbuffer_free(t->out);
     buf_clear(&t->rest);
     buf_clear_secret(&t->parked);
-    buf_clear(&t->held);
+    buf_clear_secret(&t->held);
     buf_clear(&t->session_id);
     gss_kex_clear(t);
     client_clear(t);

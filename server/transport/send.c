@@ -70,7 +70,7 @@ static void send_now(struct transport *t, struct bytes head, struct bytes data)
         buf_put(&message, head);
         buf_put(&message, data);
         ok = send_through_libssh(t, buf_bytes(&message));
-        buf_clear(&message);
+        buf_clear_secret(&message); /* a password may be in it */
     }
     if (!ok)
         connection_end(t, TRANSPORT_END_IO, 0, "a message could not be encrypted");
@@ -101,7 +101,7 @@ void send_held(struct transport *t)
         send_now(t, reader_string(&r), bytes_of(NULL, 0));
     rest = reader_rest(&r);
     if (rest.len == 0) {
-        buf_clear(&t->held);
+        buf_clear_secret(&t->held);
     } else {
         memmove(t->held.data, rest.data, rest.len);
         t->held.len = rest.len;

@@ -277,11 +277,9 @@ static char *words_of_end(const struct link *link, const struct transport_end *h
         return xstrdup(lost);
     if (how->kind == TRANSPORT_END_PEER)
         return xasprintf("%s: disconnected: %s", name, how->reason);
-    if (how->kind == TRANSPORT_END_EOF)
-        return xasprintf("%s: the server closed the connection", name);
-    if (how->kind == TRANSPORT_END_PROTOCOL)
+    if (how->kind == TRANSPORT_END_PROTOCOL && how->code == DISCONNECT_PROTOCOL_ERROR)
         return xasprintf("%s: it broke the protocol: %s", name, how->reason);
-    return xasprintf("%s: the connection failed: %s", name, how->reason);
+    return xasprintf("%s: %s", name, how->reason);
 }
 
 static void on_transport_ended(void *owner, const struct transport_end *how)
