@@ -2,7 +2,7 @@
 
 #include "base/address.h"
 #include "base/alloc.h"
-#include "base/reader.h"
+#include "base/words.h"
 #include "endpoints/upstream/link.h"
 
 #include <stdlib.h>
@@ -44,25 +44,14 @@ static const char *check_user(const char *user)
 /* As ssh-keygen writes it to a file, or the blob itself. */
 static bool read_certificate(struct bytes text, struct buf *blob)
 {
-    struct bytes type, encoded;
-    const uint8_t *space, *end;
-    struct reader r;
+    struct bytes line;
 
     if (certificate_is_claimed(text)) {
         buf_put(blob, text);
         return true;
     }
-    space = text.len > 0 ? memchr(text.data, ' ', text.len) : NULL;
-    if (space == NULL)
-        return false;
-    type = bytes_of(text.data, (size_t)(space - text.data));
-    for (end = ++space; end<text.data + text.len && * end> ' '; end++)
-        ;
-    encoded = bytes_of(space, (size_t)(end - space));
-    if (!buf_put_base64(blob, encoded))
-        return false;
-    r = reader_of(buf_bytes(blob));
-    return bytes_equal(reader_string(&r), type) && certificate_is_claimed(buf_bytes(blob));
+    line = line_take(&text);
+    return public_key_take_text(&line, blob) && certificate_is_claimed(buf_bytes(blob));
 }
 
 static const char *take_certificate(struct hop *hop, const ProtobufCBinaryData *text)

@@ -62,7 +62,6 @@ struct trust trust_check(const struct hop *hop, struct bytes blob)
         [KNOWN_HOST_UNKNOWN] = "the host key is not known",
         [KNOWN_HOST_CHANGED] = "the host key is not the one that is known",
         [KNOWN_HOST_REVOKED] = "the host key is revoked",
-        [KNOWN_HOST_CERTIFICATE] = "the host certificate is not good",
     };
     const char *detail = "";
     enum known_host how = known_hosts_check(buf_bytes(&hop->known_hosts), hop->host, hop->port,
@@ -70,7 +69,7 @@ struct trust trust_check(const struct hop *hop, struct bytes blob)
     struct trust trust = {.key = name_of_key(blob)};
 
     if (how == KNOWN_HOST_CERTIFICATE)
-        trust.why = xasprintf("%s: %s (%s)", words[how], detail, trust.key);
+        trust.why = xasprintf("%s (%s)", detail, trust.key);
     else if (how != KNOWN_HOST_TRUSTED)
         trust.why = xasprintf("%s (%s)", words[how], trust.key);
     return trust;
