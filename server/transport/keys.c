@@ -42,7 +42,7 @@ bool public_key_allows(const struct public_key *key, struct bytes algorithm)
     return bytes_are(algorithm, key->kind->type);
 }
 
-static const struct key_kind *kind_named(struct bytes type)
+const struct key_kind *key_kind_named(struct bytes type)
 {
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
         if (bytes_are(type, kinds[i].type))
@@ -57,14 +57,14 @@ bool mpint_is_positive(struct bytes mpint)
     return mpint.data[0] != 0 || (mpint.len > 1 && (mpint.data[1] & 0x80) != 0);
 }
 
-static EVP_PKEY *key_from_params(const char *algorithm, OSSL_PARAM_BLD *build)
+EVP_PKEY *key_from_params(const char *algorithm, OSSL_PARAM_BLD *build, int selection)
 {
     OSSL_PARAM *params = OSSL_PARAM_BLD_to_param(build);
     EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, algorithm, NULL);
     EVP_PKEY *pkey = NULL;
 
     if (params == NULL || context == NULL || EVP_PKEY_fromdata_init(context) != 1 ||
-        EVP_PKEY_fromdata(context, &pkey, EVP_PKEY_PUBLIC_KEY, params) != 1)
+        EVP_PKEY_fromdata(context, &pkey, selection, params) != 1)
         pkey = NULL;
     EVP_PKEY_CTX_free(context);
     OSSL_PARAM_free(params);
@@ -100,7 +100,8 @@ static EVP_PKEY *parse_ecdsa(struct reader *r, const struct key_kind *kind)
         OSSL_PARAM_BLD_push_utf8_string(build, OSSL_PKEY_PARAM_GROUP_NAME, kind->group, 0) == 1 &&
         OSSL_PARAM_BLD_push_octet_string(build, OSSL_PKEY_PARAM_PUB_KEY, point.data, point.len) ==
             1)
-        pkey = key_from_params("EC", build); /* refuses a point that is not on the curve */
+        pkey = key_from_params("EC", build,
+                               EVP_PKEY_PUBLIC_KEY); /* refuses a point that is not on the curve */
     OSSL_PARAM_BLD_free(build);
     return pkey;
 }
@@ -134,7 +135,7 @@ static EVP_PKEY *parse_rsa(struct reader *r, uint32_t *bits)
     if (build != NULL && *bits >= RSA_BITS_MIN && *bits <= RSA_BITS_MAX &&
         OSSL_PARAM_BLD_push_BN(build, OSSL_PKEY_PARAM_RSA_N, big_n) == 1 &&
         OSSL_PARAM_BLD_push_BN(build, OSSL_PKEY_PARAM_RSA_E, big_e) == 1)
-        pkey = key_from_params("RSA", build);
+        pkey = key_from_params("RSA", build, EVP_PKEY_PUBLIC_KEY);
     OSSL_PARAM_BLD_free(build);
     BN_free(big_e);
     BN_free(big_n);
@@ -157,7 +158,7 @@ static bool skim_fields(const struct key_kind *kind, struct reader *r)
 const char *public_key_type_of(struct bytes blob)
 {
     struct reader r = reader_of(blob);
-    const struct key_kind *kind = kind_named(reader_string(&r));
+    const struct key_kind *kind = key_kind_named(reader_string(&r));
 
     if (kind == NULL || !skim_fields(kind, &r))
         return NULL;
@@ -193,7 +194,7 @@ struct public_key *public_key_parse(struct bytes blob)
         blob = bytes_of(NULL, 0);
     buf_put(&key->blob, blob);
     r = reader_of(buf_bytes(&key->blob));
-    key->kind = kind_named(reader_string(&r));
+    key->kind = key_kind_named(reader_string(&r));
     if (key->kind != NULL)
         parse_fields(key, &r);
     if (key->pkey == NULL || !reader_end(&r))

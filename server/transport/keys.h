@@ -10,6 +10,7 @@
 #include "transport/transport.h"
 
 #include <openssl/evp.h>
+#include <openssl/param_build.h>
 
 enum key_scheme { KEY_ED25519, KEY_ECDSA, KEY_RSA };
 
@@ -32,6 +33,10 @@ struct public_key {
     EVP_PKEY *pkey;
 };
 
+/* NULL: none of ours. */
+const struct key_kind *key_kind_named(struct bytes type);
+/* EVP_PKEY_PUBLIC_KEY or EVP_PKEY_KEYPAIR. NULL: they make no key. */
+EVP_PKEY *key_from_params(const char *algorithm, OSSL_PARAM_BLD *build, int selection);
 /* A positive mpint of RFC 4251 section 5 in its one valid form; false otherwise. */
 bool mpint_is_positive(struct bytes mpint);
 
