@@ -8,6 +8,8 @@
 #include "base/words.h"
 #include "transport/transport.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
@@ -181,14 +183,19 @@ static bool each_line(struct bytes text, struct bytes name, each_line_fn *each, 
     return readable;
 }
 
-/* As OpenSSH looks it up: in lower case. NULL: no host has such a name. */
+/* As OpenSSH looks it up: in lower case, an IPv6 address in its canonical form. NULL: no host has
+ * such a name. */
 static char *name_of(const char *host, uint16_t port)
 {
+    char canonical[INET6_ADDRSTRLEN];
+    struct in6_addr address;
     size_t len = strlen(host);
     char *name;
 
     if (len == 0 || len > HOST_MAX_BYTES)
         return NULL;
+    if (inet_pton(AF_INET6, host, &address) == 1)
+        host = inet_ntop(AF_INET6, &address, canonical, sizeof(canonical));
     name = port == PORT_DEFAULT ? xstrdup(host) : xasprintf("[%s]:%u", host, port);
     for (char *c = name; *c != '\0'; c++)
         if (*c >= 'A' && *c <= 'Z')
