@@ -92,7 +92,7 @@ def test_it_may_go_away_and_come_back(policy: Policy, channel: grpc.Channel) -> 
 def test_expect_leaves_what_other_channels_say() -> None:
     """In the order in which it came, for whoever reads next; a channel's own messages stay strictly in line."""
     client = RawClient.__new__(RawClient)
-    client.windows_given = {}
+    client.windows_given, client.ours = {}, {}
 
     def come(*messages: tuple[int, int]) -> None:
         client._held = [bytes([kind]) + u32(channel) + u32(1) for kind, channel in messages]
@@ -100,7 +100,7 @@ def test_expect_leaves_what_other_channels_say() -> None:
     come((94, 0), (93, 0), (96, 2), (91, 1), (94, 1))
     assert client.expect(91, channel=1).u32() == 1
     assert [message[0:5] for message in client._held] == [bytes([94]) + u32(0), bytes([96]) + u32(2), bytes([94]) + u32(1)]
-    assert client.windows_given == {0: 1}
+    assert (client.windows_given, client.ours) == ({0: 1}, {1: 1})
     come((94, 0), (94, 1), (99, 1))
     with pytest.raises(AssertionError):
         client.expect(99, channel=1)

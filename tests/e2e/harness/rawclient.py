@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from . import wire
@@ -44,8 +46,15 @@ class RawClient(RawTransport):
         self.global_requests: list[bytes] = []
         self.told: list[str] = []  # on stderr, why a request fails
         self.windows_given: dict[int, int] = {}  # by our channel number: what WINDOW_ADJUST added
-        self.ours: dict[int, int] = {}  # our channel number by the server's, of those that open() opened
+        self.ours: dict[int, int] = {}  # our channel number by the server's
         super().__init__(port, **how)
+
+    def recv(self) -> Reader:
+        message = super().recv()
+        if message.type == wire.OPEN_CONFIRMATION:
+            ours, servers = struct.unpack(">II", message.message[1:9])
+            self.ours[servers] = ours
+        return message
 
     def expect(self, *types: int, channel: int | None = None) -> Reader:
         """The next message that matters; it must be one of these. With a channel (by our number), what belongs to another
@@ -194,9 +203,7 @@ class RawClient(RawTransport):
         self.send(self.open_message(kind, channel, **how))
         confirmation = self.expect(wire.OPEN_CONFIRMATION, channel=channel)
         assert confirmation.u32() == channel
-        number = confirmation.u32()
-        self.ours[number] = channel
-        return number
+        return confirmation.u32()
 
     @staticmethod
     def request_message(channel: int, name: str, rest: bytes = b"", reply: bool = True) -> bytes:
