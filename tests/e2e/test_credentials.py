@@ -244,7 +244,7 @@ SHORT = {"ValidatePublicKey": "K", "ValidateCaKey": "CA", "ValidatePassword": "p
 
 def asked(policy: Policy) -> list[str]:
     phases = {pb.KEY_PHASE_PROBE: " probe", pb.KEY_PHASE_PROVEN: " proven"}
-    with policy.board:
+    with policy.board.look:
         calls = [call for call in policy.calls if call.name not in ("ConnectionMade", "ConnectionLost", "HostBasedAuthSupported")]
     return [SHORT.get(call.name, call.name) + (phases[call.request.use.phase] if "Key" in call.name and "use" in call.request.DESCRIPTOR.fields_by_name else "") for call in calls]
 

@@ -257,7 +257,7 @@ def test_questions(policy: Policy, raw: Raw, case: Case, at_once: bool) -> None:
     assert told == case.told
     if told[-1] == "success":
         policy.wait_for("AuthCompleted")
-    with policy.board:
+    with policy.board.look:
         asked = [f"{call.name} {call.request.context.user}" for call in policy.calls if call.name not in ("ConnectionMade", "HostBasedAuthSupported")]
     assert asked == case.asked
 

@@ -32,7 +32,7 @@ class DecisionLog:
                 self.ends[fields["rpc"], fields["outcome"]] += 1
 
     def lines(self, connection: str) -> list[str]:
-        with self.daemon.board:
+        with self.daemon.board.look:
             self._catch_up()
             return list(self._by_id[connection])
 
@@ -51,7 +51,7 @@ class DecisionLog:
         )
 
     def total(self) -> Counter[tuple[str, str]]:
-        with self.daemon.board:
+        with self.daemon.board.look:
             self._catch_up()
             return Counter(self.ends)
 

@@ -326,7 +326,7 @@ class RawPolicy:
             call.connection.over(call.stream)
 
     def requests(self, name: str, where: Callable[[Any], bool] = lambda _: True) -> list[Any]:
-        with self.board:
+        with self.board.look:
             return [seen.request for seen in self.seen if seen.name == name and where(seen.request)]
 
     def wait_for(self, name: str, where: Callable[[Any], bool] = lambda _: True) -> Any:

@@ -174,7 +174,7 @@ def house(policy: Policy, gate: Gate) -> Policy:
 
 def strangers(policy: Policy) -> list[str]:
     """What was asked about anybody but the bystander."""
-    with policy.board:
+    with policy.board.look:
         return [call.name for call in policy.calls if call.request is not None and call.request.context.user != "bystander"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shlex
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 from .contract import ROOT
 from .wait import PATIENCE_S, Board
 
+CLOSED = b"(stderr closed)"  # instead of a last line
 # Any of these in the daemon's stderr fails the test that started it.
 SANITIZER_WORDS = (
     "ERROR: AddressSanitizer",
@@ -69,7 +71,6 @@ class Daemon:
     def __init__(self, args: list[str], env: dict[str, str] | None = None, cwd: Path | None = None, before: tuple[str, ...] = ()) -> None:
         self.args = args
         self.board = Board()
-        self.lines: list[str] = []
         self.process = subprocess.Popen(
             [*before, program(), *args],
             env=clean_env(NO_LIMITS_ON_SOURCES | (env or {})),
@@ -78,31 +79,58 @@ class Daemon:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
+        assert self.process.stderr
+        self._stderr = self.process.stderr.fileno()
+        os.set_blocking(self._stderr, False)
+        self._lines: list[str] = []
+        self._line = b""  # the beginning of one that has not ended yet
+        self._closed = False
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
-        assert self.process.stderr
-        for raw in self.process.stderr:
-            with self.board:
-                self.lines.append(raw.decode("utf-8", "replace").rstrip("\n"))
-        with self.board:
-            self.lines.append("(stderr closed)")
+        """Announces what comes to those who wait for it."""
+        readable = select.poll()
+        readable.register(self._stderr, select.POLLIN)
+        while self._take():
+            readable.poll()
+
+    def _take(self) -> bool:
+        """All that has been written by now, so that a test which has seen an effect finds the line that came before it."""
+        with self.board.look:
+            while not self._closed:
+                try:
+                    data = os.read(self._stderr, 1 << 16)
+                except BlockingIOError:
+                    return True
+                if not data:
+                    self._closed = True
+                    data = (b"\n" if self._line else b"") + CLOSED + b"\n"
+                *whole, self._line = (self._line + data).split(b"\n")
+                with self.board:
+                    self._lines += [line.decode("utf-8", "replace") for line in whole]
+            return False
 
     @property
     def pid(self) -> int:
         return self.process.pid
 
     @property
+    def lines(self) -> list[str]:
+        """Not a copy: to be read with board.look, where it may grow."""
+        self._take()
+        return self._lines
+
+    @property
     def log(self) -> str:
-        with self.board:
+        with self.board.look:
             return "\n".join(self.lines)
 
     # ---- the log
 
     def events(self, event: str, **fields: str) -> list[dict[str, str]]:
         """Log lines of this event whose fields have these values."""
-        with self.board:
+        with self.board.look:
             likely = [line for line in self.lines if f"event={event}" in line and all(v in line for v in fields.values())]
         parsed = [parse_line(line) for line in likely]
         return [
@@ -116,7 +144,7 @@ class Daemon:
 
         def found() -> list[dict[str, str]]:
             lines = self.events(event, **fields)
-            if len(lines) < count and "(stderr closed)" in self.lines:
+            if len(lines) < count and self._closed:
                 raise AssertionError(f"the daemon ended before event={event}:\n{self.log}")
             return lines[count - 1 : count]
 

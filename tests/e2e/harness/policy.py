@@ -150,12 +150,12 @@ class Policy(grpc.GenericRpcHandler):
 
     def requests(self, name: str) -> list[Any]:
         """Requests of this RPC so far, in order."""
-        with self.board:
+        with self.board.look:
             return [call.request for call in self.calls if call.name == name]
 
     def names(self) -> list[str]:
         """Names of everything asked so far, in order."""
-        with self.board:
+        with self.board.look:
             return [call.name for call in self.calls]
 
     def wait_for(

@@ -99,7 +99,7 @@ class ChannelStream:
 
     def kinds(self) -> list[str]:
         """Names of the events so far, data left out."""
-        with self.board:
+        with self.board.look:
             return [event.WhichOneof("event") for event in self.events]
 
     def wait(self, fact: Callable[["ChannelStream"], Any], what: str, timeout: float = PATIENCE_S) -> Any:

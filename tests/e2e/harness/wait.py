@@ -13,10 +13,11 @@ PATIENCE_S = 60.0
 
 
 class Board:
-    """A condition variable on which several threads write facts down and others wait for one to be true."""
+    """A condition variable on which several threads write facts down (`with board`), and others read them (`with board.look`) and
+    wait for one to be true: readers wake nobody."""
 
     def __init__(self) -> None:
-        self._condition = threading.Condition()
+        self._condition = self.look = threading.Condition()
 
     def __enter__(self) -> "Board":
         self._condition.acquire()

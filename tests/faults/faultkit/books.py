@@ -45,7 +45,7 @@ class Books:
 
     def count(self, event: str) -> int:
         """Log lines of this event; parsing all of them each time would take longer than the tests."""
-        with self.daemon.board:
+        with self.daemon.board.look:
             return sum(f" event={event} " in line for line in self.daemon.lines)
 
     def balance_connections(self, living: int) -> None:
@@ -54,7 +54,7 @@ class Books:
 
         def ended() -> bool:
             assert daemon.process.poll() is None, f"the daemon died:\n{daemon.log[-8000:]}"
-            with daemon.board:  # both counts of one moment
+            with daemon.board.look:  # both counts of one moment
                 return self.count("closed") == self.count("connection") - living
 
         # Also from above: one that is still being opened counts as living only once its line is there.
