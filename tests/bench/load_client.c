@@ -137,10 +137,14 @@ uint64_t client_drain(ssh_channel channel, int *status)
 
 void client_close(ssh_session session, ssh_channel channel)
 {
+    int fd = ssh_get_fd(session); /* libssh leaves a socket that it was given to us */
+
     if (channel != NULL) {
         ssh_channel_close(channel);
         ssh_channel_free(channel);
     }
     ssh_disconnect(session);
     ssh_free(session);
+    if (fd >= 0)
+        close(fd);
 }
