@@ -71,7 +71,8 @@ struct stream {
     bool closed; /* stream_close() was called */
     bool delivering;
     bool told_end;
-    size_t turn_bytes;    /* read since the loop last came here */
+    uint64_t turn;        /* of the loop in which it last came here */
+    size_t turn_bytes;    /* read in it */
     enum outcome outcome; /* overrides the status if why is set */
     char *why;
     struct event *timer;

@@ -127,7 +127,9 @@ static void deliver(struct letter *letter)
     struct pump_news news = pump_take_news(stream);
 
     stream->delivering = true;
-    stream->turn_bytes = 0;
+    if (stream->turn != loop_turns(stream->loop))
+        stream->turn_bytes = 0;
+    stream->turn = loop_turns(stream->loop);
     if (news.opened && stream->start_pending) {
         link_heard(stream->link);
         stream->start_pending = false;

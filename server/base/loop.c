@@ -10,6 +10,10 @@
 #include <time.h>
 #include <unistd.h>
 
+/* What is answered in one turn goes out in one piece: a few looks at the mailbox are cheaper than
+ * another write to a client. */
+#define LOOKS_PER_TURN 3
+
 struct deferred {
     void (*fn)(void *arg);
     void *arg;
@@ -17,20 +21,23 @@ struct deferred {
 
 struct loop {
     struct event_base *events;
-    struct event *mail;     /* eventfd readable: letters wait */
-    struct event *turn_end; /* zero timer: runs the deferred calls */
+    struct event *mail;     /* eventfd written to: letters wait */
+    struct event *turn_end; /* zero timer: runs the deferred calls, unless `running` */
     int wake_fd;
     _Atomic(struct letter *) mailbox; /* newest first */
+    atomic_bool asleep;               /* or about to be: who posts must wake it */
     atomic_bool stopping;
+    bool running; /* in loop_run(), which looks after letters and deferred calls itself */
     struct deferred *deferred;
     size_t deferred_count, deferred_cap;
     struct loop_remnant *remnants;
+    uint64_t turns;
     uint8_t *scratch; /* once somebody needs it */
 };
 
 static void deliver_mail(struct loop *loop)
 {
-    struct letter *newest = atomic_exchange_explicit(&loop->mailbox, NULL, memory_order_acquire);
+    struct letter *newest = atomic_exchange(&loop->mailbox, NULL);
     struct letter *oldest = NULL;
 
     while (newest != NULL) {
@@ -48,17 +55,19 @@ static void deliver_mail(struct loop *loop)
     }
 }
 
+/* Edge-triggered: each write is news, and nobody need read it away. */
 static void on_mail(evutil_socket_t fd, short what, void *arg)
 {
     struct loop *loop = arg;
-    uint64_t count;
 
+    (void)fd;
     (void)what;
-    if (read(fd, &count, sizeof(count)) < 0)
-        return;
-    deliver_mail(loop);
-    if (atomic_load(&loop->stopping))
-        event_base_loopbreak(loop->events);
+    if (loop->running) {
+        atomic_store_explicit(&loop->asleep, false, memory_order_relaxed);
+    } else {
+        loop->turns++;
+        deliver_mail(loop);
+    }
 }
 
 /* Calls made while these run are deferred to the next round of this same drain. */
@@ -83,15 +92,29 @@ static void on_turn_end(evutil_socket_t fd, short what, void *arg)
     run_deferred(arg);
 }
 
+static struct event_base *new_events(void)
+{
+    struct event_config *config = event_config_new();
+    struct event_base *events = NULL;
+
+    if (config != NULL && event_config_require_features(config, EV_FEATURE_ET) == 0)
+        events = event_base_new_with_config(config);
+    if (config != NULL)
+        event_config_free(config);
+    return events;
+}
+
 struct loop *loop_new(void)
 {
     struct loop *loop = xcalloc(1, sizeof(*loop));
 
+    atomic_init(&loop->asleep, true);
     loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    loop->events = event_base_new();
+    loop->events = new_events();
     if (loop->wake_fd < 0 || loop->events == NULL)
         goto fail;
-    loop->mail = event_new(loop->events, loop->wake_fd, EV_READ | EV_PERSIST, on_mail, loop);
+    loop->mail =
+        event_new(loop->events, loop->wake_fd, EV_READ | EV_ET | EV_PERSIST, on_mail, loop);
     loop->turn_end = event_new(loop->events, -1, 0, on_turn_end, loop);
     if (loop->mail == NULL || loop->turn_end == NULL || event_add(loop->mail, NULL) < 0)
         goto fail;
@@ -101,10 +124,31 @@ fail:
     return NULL;
 }
 
+/* I/O and timers, then letters, then deferred calls, so that none starves another. Nobody need wake
+ * it meanwhile: what they post is looked at before it sleeps. */
+static void turn(struct loop *loop)
+{
+    int flags = EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY;
+
+    loop->turns++;
+    atomic_store(&loop->asleep, true);
+    if (atomic_load(&loop->mailbox) != NULL)
+        flags |= EVLOOP_NONBLOCK;
+    event_base_loop(loop->events, flags);
+    atomic_store_explicit(&loop->asleep, false, memory_order_relaxed);
+    for (int i = 0; i < LOOKS_PER_TURN; i++)
+        deliver_mail(loop);
+    run_deferred(loop);
+}
+
 void loop_run(struct loop *loop)
 {
-    if (!atomic_load(&loop->stopping))
-        event_base_loop(loop->events, EVLOOP_NO_EXIT_ON_EMPTY);
+    loop->running = true;
+    run_deferred(loop); /* of before */
+    while (!atomic_load(&loop->stopping))
+        turn(loop);
+    loop->running = false;
+    atomic_store(&loop->asleep, true);
     deliver_mail(loop);
     run_deferred(loop);
 }
@@ -114,7 +158,7 @@ static void wake(struct loop *loop)
     uint64_t one = 1;
     ssize_t written = write(loop->wake_fd, &one, sizeof(one));
 
-    (void)written; /* EAGAIN means that a wake-up is pending already */
+    (void)written; /* EAGAIN: the count is at its end, after 2^64 */
 }
 
 void loop_stop(struct loop *loop)
@@ -182,6 +226,11 @@ struct event_base *loop_events(struct loop *loop)
     return loop->events;
 }
 
+uint64_t loop_turns(const struct loop *loop)
+{
+    return loop->turns;
+}
+
 uint8_t *loop_scratch(struct loop *loop)
 {
     if (loop->scratch == NULL)
@@ -199,7 +248,9 @@ void loop_defer(struct loop *loop, void (*fn)(void *arg), void *arg)
     }
     loop->deferred[loop->deferred_count++] = (struct deferred){fn, arg};
     /* A zero timer and not event_active(): that one, from inside a callback, starves I/O. */
-    if (loop->deferred_count == 1)
+    if (loop->running)
+        atomic_store_explicit(&loop->asleep, false, memory_order_relaxed);
+    else if (loop->deferred_count == 1)
         event_add(loop->turn_end, &now);
 }
 
@@ -207,11 +258,11 @@ void loop_post(struct loop *loop, struct letter *letter)
 {
     struct letter *head = atomic_load_explicit(&loop->mailbox, memory_order_relaxed);
 
+    /* In one order with turn(): either it sees the letter, or we that it is asleep. */
     do
         letter->next = head;
-    while (!atomic_compare_exchange_weak_explicit(&loop->mailbox, &head, letter,
-                                                  memory_order_release, memory_order_relaxed));
-    if (head == NULL)
+    while (!atomic_compare_exchange_weak(&loop->mailbox, &head, letter));
+    if (head == NULL && atomic_load(&loop->asleep))
         wake(loop);
 }
 

@@ -18,6 +18,8 @@ void loop_run(
 void loop_stop(struct loop *loop); /* any thread */
 void loop_free(struct loop **loop);
 struct event_base *loop_events(struct loop *loop);
+/* Counts its turns, for what has a measure in each. The loop's own thread only. */
+uint64_t loop_turns(const struct loop *loop);
 
 /* Runs fn(arg) on this loop at the end of its turn, never inside this call. The loop's own thread
  * only. "Close now, free at the end of the turn": whoever called the closer may still hold the
@@ -31,8 +33,8 @@ struct letter {
     void (*deliver)(struct letter *letter); /* on the loop's thread */
 };
 
-/* Any thread, no lock: the loop is woken only when its mailbox was empty, and drains it as a batch
- * in order. */
+/* Any thread, no lock: the loop is woken only when its mailbox was empty and it is not at work, and
+ * drains it as a batch in order. */
 void loop_post(struct loop *loop, struct letter *letter);
 
 /* Something that must not outlive the loop, though nobody above it holds it any more. Embed it;

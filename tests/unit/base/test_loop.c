@@ -4,6 +4,8 @@
 
 #include <event2/event.h>
 #include <pthread.h>
+#include <semaphore.h>
+#include <stddef.h>
 #include <stdlib.h>
 
 #define THREADS 4
@@ -75,6 +77,90 @@ static void letters_of_many_threads_arrive_in_order(void **state)
     assert_false(crowd.disorder);
     loop_free(&crowd.loop);
     assert_null(crowd.loop);
+}
+
+#define SINGLES 20000
+
+struct singles {
+    struct loop *loop;
+    struct letter letter;
+    sem_t delivered;
+    int count;
+};
+
+static void on_single(struct letter *letter)
+{
+    struct singles *singles = (struct singles *)((char *)letter - offsetof(struct singles, letter));
+
+    if (++singles->count == SINGLES)
+        loop_stop(singles->loop);
+    sem_post(&singles->delivered);
+}
+
+static void *post_singly(void *arg)
+{
+    struct singles *singles = arg;
+
+    for (int i = 0; i < SINGLES; i++) {
+        loop_post(singles->loop, &singles->letter);
+        sem_wait(&singles->delivered);
+    }
+    return NULL;
+}
+
+/* Each comes while it goes to sleep, or sleeps, or has just woken: none may be left lying. */
+static void a_letter_is_never_slept_over(void **state)
+{
+    struct singles singles = {.loop = loop_new(), .letter.deliver = on_single};
+    pthread_t thread;
+
+    (void)state;
+    sem_init(&singles.delivered, 0, 0);
+    assert_int_equal(pthread_create(&thread, NULL, post_singly, &singles), 0);
+    loop_run(singles.loop);
+    pthread_join(thread, NULL);
+    assert_int_equal(singles.count, SINGLES);
+    sem_destroy(&singles.delivered);
+    loop_free(&singles.loop);
+}
+
+#define ROUNDS 1000
+
+struct relay {
+    struct loop *loop;
+    struct letter letter;
+    int rounds;
+    bool timer_fired;
+};
+
+static void pass_on(struct letter *letter)
+{
+    struct relay *relay = (struct relay *)((char *)letter - offsetof(struct relay, letter));
+
+    if (relay->timer_fired && ++relay->rounds > ROUNDS)
+        loop_stop(relay->loop);
+    else
+        loop_post(relay->loop, letter);
+}
+
+static void on_relay_timer(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    ((struct relay *)arg)->timer_fired = true;
+}
+
+static void letters_to_oneself_leave_room_for_others(void **state)
+{
+    struct relay relay = {.loop = loop_new(), .letter.deliver = pass_on};
+    struct timeval soon = {0, 1000};
+
+    (void)state;
+    event_base_once(loop_events(relay.loop), -1, EV_TIMEOUT, on_relay_timer, &relay, &soon);
+    loop_post(relay.loop, &relay.letter);
+    loop_run(relay.loop);
+    assert_int_equal(relay.rounds, ROUNDS + 1);
+    loop_free(&relay.loop);
 }
 
 struct turns {
@@ -162,6 +248,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(letters_of_many_threads_arrive_in_order),
+        cmocka_unit_test(a_letter_is_never_slept_over),
+        cmocka_unit_test(letters_to_oneself_leave_room_for_others),
         cmocka_unit_test(deferred_calls_run_after_their_caller),
         cmocka_unit_test(what_is_left_is_drained_after_the_stop),
         cmocka_unit_test(time_goes_on),
