@@ -253,6 +253,47 @@ static void put_time(struct line *line)
     }
 }
 
+/* ---- out */
+
+/* Lines of this thread that wait for the end of its loop's turn: one write(2) for all of them. */
+static _Thread_local struct line gathered;
+static _Thread_local bool gathering;
+
+static void write_out(const struct line *line)
+{
+    if (write(STDERR_FILENO, line->text, line->len) < 0)
+        return; /* nowhere left to say so */
+}
+
+void log_flush(void)
+{
+    if (gathered.len > 0)
+        write_out(&gathered);
+    gathered.len = 0;
+}
+
+void log_gather(bool on)
+{
+    gathering = on;
+    if (!on)
+        log_flush();
+}
+
+/* What went wrong is told at once: it may be the last thing that is. */
+static void put_out(enum log_level level, const struct line *line)
+{
+    if (gathered.len + line->len > sizeof(gathered.text))
+        log_flush();
+    if (!gathering) {
+        write_out(line);
+        return;
+    }
+    memcpy(gathered.text + gathered.len, line->text, line->len);
+    gathered.len += line->len;
+    if (level <= LOG_WARN)
+        log_flush();
+}
+
 void log_write(enum log_level level, const char *id, const char *event,
                const struct log_field *fields)
 {
@@ -276,10 +317,8 @@ void log_write(enum log_level level, const char *id, const char *event,
     if (log_format == LOG_JSON)
         line.text[line.len++] = '}';
     line.text[line.len++] = '\n';
-    if (captured != NULL) {
+    if (captured != NULL)
         captured(line.text, line.len);
-        return;
-    }
-    if (write(STDERR_FILENO, line.text, line.len) < 0)
-        return; /* nowhere left to say so */
+    else
+        put_out(level, &line);
 }

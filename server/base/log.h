@@ -35,8 +35,8 @@ struct log_field log_bytes(const char *key, struct bytes value);
 struct log_field log_u64(const char *key, uint64_t value);
 struct log_field log_none(void); /* for conditional fields */
 
-/* id: the connection's, or NULL for the daemon's own events. Writes one line with one write(2) to
- * stderr. */
+/* id: the connection's, or NULL for the daemon's own events. Writes one line to stderr: with one
+ * write(2), or gathered with others. */
 void log_write(enum log_level level, const char *id, const char *event,
                const struct log_field *fields);
 
@@ -49,6 +49,11 @@ void log_write(enum log_level level, const char *id, const char *event,
 #define log_warn(id, event, ...)  log_at(LOG_WARN, id, event, __VA_ARGS__)
 #define log_info(id, event, ...)  log_at(LOG_INFO, id, event, __VA_ARGS__)
 #define log_debug(id, event, ...) log_at(LOG_DEBUG, id, event, __VA_ARGS__)
+
+/* Of the calling thread: lines at info and debug wait for log_flush(), or for a warning, or until
+ * they fill one write. Whoever turns this on flushes before he sleeps. */
+void log_gather(bool on);
+void log_flush(void);
 
 /* For tests: lines go to fn instead of stderr; NULL restores. */
 void log_capture(void (*fn)(const char *line, size_t len));

@@ -1,6 +1,7 @@
 #include "base/loop.h"
 
 #include "base/alloc.h"
+#include "base/log.h"
 
 #include <assert.h>
 #include <event2/event.h>
@@ -139,11 +140,13 @@ static void turn(struct loop *loop)
     for (int i = 0; i < LOOKS_PER_TURN; i++)
         deliver_mail(loop);
     run_deferred(loop);
+    log_flush();
 }
 
 void loop_run(struct loop *loop)
 {
     loop->running = true;
+    log_gather(true);
     run_deferred(loop); /* of before */
     while (!atomic_load(&loop->stopping))
         turn(loop);
@@ -151,6 +154,7 @@ void loop_run(struct loop *loop)
     atomic_store(&loop->asleep, true);
     deliver_mail(loop);
     run_deferred(loop);
+    log_gather(false);
 }
 
 static void wake(struct loop *loop)

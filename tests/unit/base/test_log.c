@@ -3,10 +3,12 @@
 #include "base/log.h"
 
 #include <ctype.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static char line[8192];
 static size_t line_len;
@@ -248,6 +250,46 @@ static void many_fields_end_in_a_valid_line(void **state)
     assert_true(is_json_object(line));
 }
 
+static ssize_t read_back(int fd, char *out, size_t size)
+{
+    ssize_t got = read(fd, out, size - 1);
+
+    out[got > 0 ? got : 0] = '\0';
+    return got;
+}
+
+static void gathered_lines_are_one_write_and_warnings_wait_for_nobody(void **state)
+{
+    char out[8192];
+    int fds[2], before = dup(STDERR_FILENO);
+
+    (void)state;
+    log_capture(NULL);
+    log_setup(LOG_TEXT, LOG_INFO);
+    assert_int_equal(pipe2(fds, O_NONBLOCK | O_DIRECT), 0); /* a read is one write */
+    dup2(fds[1], STDERR_FILENO);
+    log_gather(true);
+    log_info("id", "one");
+    log_info("id", "two");
+    assert_true(read_back(fds[0], out, sizeof(out)) < 0);
+    log_flush();
+    assert_true(read_back(fds[0], out, sizeof(out)) > 0);
+    assert_non_null(strstr(strstr(out, "event=one\n"), "event=two\n"));
+    log_info("id", "three");
+    log_warn("id", "four");
+    assert_true(read_back(fds[0], out, sizeof(out)) > 0);
+    assert_non_null(strstr(strstr(out, "event=three\n"), "event=four\n"));
+    for (int i = 0; i < 100; i++)
+        log_info("id", "many");
+    assert_in_range(read_back(fds[0], out, sizeof(out)), PIPE_BUF / 2, PIPE_BUF);
+    log_gather(false);
+    dup2(before, STDERR_FILENO);
+    assert_int_equal(out[strlen(out) - 1], '\n');
+    close(fds[0]);
+    close(fds[1]);
+    close(before);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -259,6 +301,7 @@ int main(void)
         cmocka_unit_test_setup(one_value_takes_at_most_a_kibibyte, setup),
         cmocka_unit_test_setup(keys_cannot_forge_fields, setup),
         cmocka_unit_test_setup(many_fields_end_in_a_valid_line, setup),
+        cmocka_unit_test_setup(gathered_lines_are_one_write_and_warnings_wait_for_nobody, setup),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
