@@ -204,6 +204,7 @@ static struct conn_settings conn_settings_of(const struct config *config)
     settings.forward_denied = config->forward.denied;
     settings.forward_denied_count = config->forward.denied_count;
     settings.forward_timeout_ms = (uint32_t)config->forward.connect_timeout_ms;
+    settings.upstream_keepalive_ms = (uint32_t)config->upstream.keepalive_ms;
     return settings;
 }
 

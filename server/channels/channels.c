@@ -71,6 +71,7 @@ void channels_free(struct channels **where, const char *error)
     for (size_t i = 0; i < channels->table_size; i++)
         if (channels->table[i] != NULL)
             channel_drop(channels->table[i], error);
+    upstreams_free(&channels->upstreams);
     decision_cancel(&channels->asking);
     remotes_clear(channels);
     lane_clear(&channels->globals);

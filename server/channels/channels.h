@@ -28,8 +28,10 @@ struct channels_settings {
     struct helpers *helpers; /* for library calls that block; NULL: those fail */
     uint32_t max_sessions, max_channels;
     uint32_t window_bytes, max_packet_bytes;
-    struct dial_settings dial; /* for what the daemon connects to by itself */
-    uint32_t open_answer_ms;   /* how long the client has to answer an open of ours; 0: 60,000 */
+    struct dial_settings dial;       /* for what the daemon connects to by itself */
+    struct transport_server *server; /* whose offers upstream servers get; borrowed */
+    uint32_t upstream_keepalive_ms;  /* as upstream_settings has it */
+    uint32_t open_answer_ms; /* how long the client has to answer an open of ours; 0: 60,000 */
 };
 
 /* For Supervise; borrowed until the callback returns. */

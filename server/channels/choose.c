@@ -33,6 +33,18 @@ static struct endpoint *new_process(struct channel *channel, const struct endpoi
     return endpoint_process_new(start, answer->process, provided->vars, provided->count, why);
 }
 
+static bool check_upstream(const Policy__SessionAnswer *answer, const char **why)
+{
+    return endpoint_upstream_check(answer->upstream, why);
+}
+
+static struct endpoint *new_upstream(struct channel *channel, const struct endpoint_start *start,
+                                     const Policy__SessionAnswer *answer, const char **why)
+{
+    return endpoint_upstream_new(start, channels_upstreams(channel->channels), answer->upstream,
+                                 why);
+}
+
 /* One row per endpoint that this daemon has. */
 static const struct endpoint_kind {
     Policy__SessionAnswer__EndpointCase endpoint;
@@ -43,6 +55,7 @@ static const struct endpoint_kind {
 } endpoint_kinds[] = {
     {POLICY__SESSION_ANSWER__ENDPOINT_STREAM, NULL, new_stream},
     {POLICY__SESSION_ANSWER__ENDPOINT_PROCESS, check_process, new_process},
+    {POLICY__SESSION_ANSWER__ENDPOINT_UPSTREAM, check_upstream, new_upstream},
 };
 
 static const struct endpoint_kind *find_kind(const Policy__SessionAnswer *answer, const char **why)
@@ -56,6 +69,35 @@ static const struct endpoint_kind *find_kind(const Policy__SessionAnswer *answer
 
 /* ---- chosen with the session */
 
+/* An answer may hold the credentials of upstream servers: its memory is zeroed before it goes. */
+
+#define HEAD_BYTES 16 /* keeps what malloc() aligns */
+
+static void *secret_alloc(void *data, size_t size)
+{
+    uint8_t *memory = xmalloc(HEAD_BYTES + size);
+
+    (void)data;
+    memcpy(memory, &size, sizeof(size));
+    return memory + HEAD_BYTES;
+}
+
+static void secret_release(void *data, void *pointer)
+{
+    uint8_t *memory = pointer;
+    size_t size;
+
+    (void)data;
+    if (memory == NULL)
+        return;
+    memory -= HEAD_BYTES;
+    memcpy(&size, memory, sizeof(size));
+    explicit_bzero(memory + HEAD_BYTES, size);
+    free(memory);
+}
+
+static ProtobufCAllocator secret_allocator = {secret_alloc, secret_release, NULL};
+
 Policy__SessionAnswer *session_copy_choice(const Policy__SessionAnswer *answer)
 {
     Policy__SessionAnswer only = *answer, *copy;
@@ -67,9 +109,16 @@ Policy__SessionAnswer *session_copy_choice(const Policy__SessionAnswer *answer)
     packed.cap = packed.len = policy__session_answer__get_packed_size(&only);
     packed.data = xmalloc(packed.cap + 1);
     policy__session_answer__pack(&only, packed.data);
-    copy = policy__session_answer__unpack(NULL, packed.len, packed.data);
+    copy = policy__session_answer__unpack(&secret_allocator, packed.len, packed.data);
     buf_clear_secret(&packed);
     return copy;
+}
+
+void session_free_choice(Policy__SessionAnswer **copy)
+{
+    if (*copy != NULL)
+        policy__session_answer__free_unpacked(*copy, &secret_allocator);
+    *copy = NULL;
 }
 
 bool session_choose(struct channel *channel, const Policy__SessionAnswer *answer, const char **why)
@@ -87,9 +136,7 @@ bool session_choose(struct channel *channel, const Policy__SessionAnswer *answer
 
 void session_forget_choice(struct session *session)
 {
-    if (session->chosen != NULL)
-        policy__session_answer__free_unpacked(session->chosen, NULL);
-    session->chosen = NULL;
+    session_free_choice(&session->chosen);
 }
 
 /* ---- the program */

@@ -18,6 +18,7 @@ struct direct {
     char *detail;
     Policy__ChannelOptions options; /* of the answer, while the connection is being made */
     struct dial *dial;
+    struct upstream_opening *upstream;
 };
 
 static struct bytes direct_detail(const struct channel *channel)
@@ -40,6 +41,7 @@ static void direct_clear(struct channel *channel)
 
     channel->direct = NULL;
     dial_cancel(&direct->dial);
+    upstream_cancel(&direct->upstream);
     if (direct->tcp != NULL)
         policy__connection_requested_request__free_unpacked(direct->tcp, NULL);
     if (direct->path != NULL)
@@ -118,6 +120,58 @@ static void on_dialled(void *owner, int fd, const char *why)
     }
 }
 
+/* Offered to the client once the connection stands. */
+static void keep_options(struct direct *direct, const Policy__ChannelOptions *options)
+{
+    if (options == NULL)
+        return;
+    direct->options.window_bytes = options->window_bytes;
+    direct->options.max_packet_bytes = options->max_packet_bytes;
+}
+
+static void on_upstream(void *owner, struct endpoint *endpoint, uint32_t code, const char *reason)
+{
+    struct channel *channel = owner;
+    const char *misfit = channel_misfit(channel); /* as on_dialled() */
+
+    channel->direct->upstream = NULL;
+    if (endpoint == NULL) {
+        open_refuse_for(channel, code, reason);
+    } else if (misfit != NULL) {
+        endpoint->ops->stop(endpoint, misfit);
+        open_refuse_for(channel, OPEN_ADMINISTRATIVELY_PROHIBITED, misfit);
+    } else {
+        begin(channel, endpoint, &channel->direct->options);
+    }
+}
+
+static void begin_upstream(struct channel *channel, const Policy__OpenAnswer *answer)
+{
+    struct direct *direct = channel->direct;
+    struct upstream_target target = {0};
+    char *path = NULL;
+    const char *why;
+
+    if (!endpoint_upstream_check(answer->upstream, &why)) {
+        open_refuse_for(channel, OPEN_ADMINISTRATIVELY_PROHIBITED, why);
+        return;
+    }
+    if (direct->tcp != NULL) {
+        target.host = direct->tcp->dest_host;
+        target.port = direct->tcp->dest_port;
+        target.origin_host = direct->tcp->orig_host;
+        target.origin_port = direct->tcp->orig_port;
+    } else {
+        path = bytes_to_string(bytes_of(direct->path->dest_path.data, direct->path->dest_path.len));
+        target.path = path;
+    }
+    keep_options(direct, answer->options);
+    direct->upstream =
+        upstream_open(channels_upstreams(channel->channels), answer->upstream, &target,
+                      &channel_endpoint_events, channel, on_upstream, channel);
+    free(path);
+}
+
 /* As asked, or as rewritten; a port may become a path, and a path a port. False: not a place to
  * connect to. */
 static bool find_target(const struct direct *direct, const Policy__ForwardEndpoint *forward,
@@ -156,10 +210,7 @@ static void begin_forward(struct channel *channel, const Policy__OpenAnswer *ans
         open_refuse_for(channel, OPEN_ADMINISTRATIVELY_PROHIBITED,
                         "The policy chose no place to connect to");
     } else {
-        if (answer->options != NULL) {
-            channel->direct->options.window_bytes = answer->options->window_bytes;
-            channel->direct->options.max_packet_bytes = answer->options->max_packet_bytes;
-        }
+        keep_options(channel->direct, answer->options);
         channel->direct->dial =
             dial_new(channels_loop(channel->channels), &channel->channels->settings.dial, &target,
                      on_dialled, channel);
@@ -186,6 +237,8 @@ static void on_answer(void *owner, enum outcome outcome, const ProtobufCMessage 
         begin_stream(channel, answer);
     else if (answer->endpoint_case == POLICY__OPEN_ANSWER__ENDPOINT_FORWARD)
         begin_forward(channel, answer);
+    else if (answer->endpoint_case == POLICY__OPEN_ANSWER__ENDPOINT_UPSTREAM)
+        begin_upstream(channel, answer);
     else
         open_refuse_for(channel, OPEN_ADMINISTRATIVELY_PROHIBITED,
                         "The policy chose an endpoint that this server does not have");

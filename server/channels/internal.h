@@ -9,6 +9,7 @@
 #include "channels/env.h"
 #include "channels/session.h"
 #include "endpoints/endpoint.h"
+#include "endpoints/upstream.h"
 
 enum { /* RFC 4250 section 4.1.2 */
        MSG_GLOBAL_REQUEST = 80,
@@ -153,7 +154,8 @@ struct channels {
     size_t remote_count;
     LIST_HEAD(, accepted) accepted; /* connections to them that are not channels yet */
     size_t accepted_count;
-    size_t turn; /* whose turn it is when the transport has room again */
+    struct upstreams *upstreams; /* NULL: none was needed yet */
+    size_t turn;                 /* whose turn it is when the transport has room again */
 };
 
 /* channels.c */
@@ -195,6 +197,9 @@ void channel_send_request(struct channel *channel, const char *name, struct byte
 void channel_tell(struct channel *channel, const char *text);
 
 extern const struct endpoint_events channel_endpoint_events;
+
+/* upstream.c: of this client; borrowed. */
+struct upstreams *channels_upstreams(struct channels *channels);
 
 /* packets.c: the same for channels whose kind has a framing */
 void packet_recv(struct channel *channel, struct bytes message); /* its window is taken already */

@@ -45,8 +45,9 @@ struct session {
  * and *why in words for the user. */
 bool session_choose(struct channel *channel, const Policy__SessionAnswer *answer, const char **why);
 void session_forget_choice(struct session *session);
-/* Of the endpoint alone; owned. */
+/* Of the endpoint alone; owned, freed by session_free_choice(), which zeroes it. */
 Policy__SessionAnswer *session_copy_choice(const Policy__SessionAnswer *answer);
+void session_free_choice(Policy__SessionAnswer **copy);
 /* NULL: refused, *why as above. */
 struct endpoint *session_start_program(struct channel *channel, const Policy__SessionAnswer *answer,
                                        const char **why);

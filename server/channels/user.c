@@ -59,7 +59,7 @@ void session_stop_preparing(struct session *session)
     if (preparing == NULL)
         return;
     helper_cancel(&preparing->job);
-    policy__session_answer__free_unpacked(preparing->answer, NULL);
+    session_free_choice(&preparing->answer);
     free(preparing);
 }
 
@@ -82,7 +82,7 @@ static void on_looked_up(void *owner, enum helper_outcome outcome, struct helper
                                                            : "the user could not be looked up"));
         preparing->start(channel, preparing->answer);
     }
-    policy__session_answer__free_unpacked(preparing->answer, NULL);
+    session_free_choice(&preparing->answer);
     free(preparing);
 }
 

@@ -121,6 +121,7 @@ void config_set_defaults(struct config *config)
                    .max_packet_bytes = 32 << 10},
         .admission = {.per_source = 8, .penalties = true, .penalty_sources = 65536},
         .forward = {.connect_timeout_ms = 30000},
+        .upstream = {.keepalive_ms = 30000},
         .transport = {.rekey_bytes = 1 << 30, .rekey_ms = 3600000, .rekey_answer_ms = 60000},
         .log = {.format = LOG_TEXT, .level = LOG_INFO},
         .origins = xcalloc(1, sizeof(struct config_origins)),

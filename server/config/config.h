@@ -96,6 +96,10 @@ struct config {
     } forward;
 
     struct {
+        uint64_t keepalive_ms; /* 0: off */
+    } upstream;
+
+    struct {
         char *kex, *ciphers, *macs, *host_key_algorithms; /* comma-separated; NULL: our defaults */
         uint64_t rekey_bytes, rekey_ms, rekey_answer_ms;
     } transport;

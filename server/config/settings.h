@@ -29,7 +29,7 @@ struct setting {
     const char *help;
 };
 
-#define SETTING_COUNT 56
+#define SETTING_COUNT 57
 
 extern const struct setting settings[];
 

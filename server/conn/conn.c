@@ -328,6 +328,8 @@ static void begin(struct conn *conn)
         .max_packet_bytes = settings->max_packet_bytes,
         .dial = {settings->helpers, settings->forward_denied, settings->forward_denied_count,
                  settings->forward_timeout_ms},
+        .server = conn->conns->server,
+        .upstream_keepalive_ms = settings->upstream_keepalive_ms,
     };
     conn->auth = auth_new(conn->transport, conn->asker, &conn->grant, conn->peer.ip, &auth,
                           &auth_events, conn);

@@ -24,7 +24,8 @@ struct conn_settings {
     uint32_t keepalive_interval_s, keepalive_count_max; /* interval 0: off */
     const struct network *forward_denied; /* never connected to for a client; borrowed */
     size_t forward_denied_count;
-    uint32_t forward_timeout_ms; /* for such a connection */
+    uint32_t forward_timeout_ms;    /* for such a connection */
+    uint32_t upstream_keepalive_ms; /* of connections to upstream servers; 0: off */
     bool hostbased_trust_claimed_host;
     const struct gss_settings *gss;      /* borrowed; NULL: GSSAPI is off */
     struct helpers *helpers;             /* the process's, borrowed: for library calls that block */

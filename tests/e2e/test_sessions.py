@@ -220,7 +220,7 @@ def test_only_one_program_per_session(policy: Policy, raw) -> None:
 
 
 @pytest.mark.parametrize("endpoint", ["process", "upstream"])
-def test_endpoints_that_are_not_there_yet_refuse(policy: Policy, raw, endpoint: str) -> None:
+def test_endpoints_that_cannot_be_had_refuse(policy: Policy, raw, endpoint: str) -> None:
     """What cannot be enforced refuses instead of being ignored."""
     open_house(policy, say(b"never"))
     policy.on.SessionRequested = accept()

@@ -339,7 +339,8 @@ def other_handlers_yes(h: Handler) -> bytes | None:
     return wrong[h.output.name].SerializeToString()
 
 
-def endpoint_we_lack(h: Handler) -> bytes | None:
+def upstream_nobody_knows(h: Handler) -> bytes | None:
+    """Without known_hosts nothing is trusted."""
     if h.output.name not in ("SessionAnswer", "OpenAnswer"):
         return None
     return h.output_class(upstream=pb.UpstreamEndpoint(hops=[pb.UpstreamHop(host="host", password="x")])).SerializeToString()
@@ -402,7 +403,7 @@ MESSAGES = [
     message("two-members-yes-last", two_members_yes_last, "more than one of"),
     message("member-of-a-later-contract", lambda h: common(log={"a": "b"}) + chunk(15), "unknown field 15"),
     message("other-handlers-yes", other_handlers_yes, "wrong wire type|unknown field|none of"),
-    message("endpoint-we-lack", endpoint_we_lack, "", outcome="answered"),
+    message("upstream-nobody-knows", upstream_nobody_knows, "", outcome="answered"),
     message("unknown-enum", unknown_enum(99), "unknown value 99"),
     message("negative-enum", unknown_enum((1 << 64) - 1), "unknown value"),
     message("enum-as-of-32-bits", unknown_enum((1 << 32) + 1), "unknown value"),

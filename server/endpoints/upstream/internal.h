@@ -88,8 +88,8 @@ const char *link_lost(const struct link_use *use); /* NULL: it is not over */
 /* ---- link.c */
 
 /* Begins at once, and fails later if it must. */
-struct link *link_new(struct upstreams *upstreams, const Policy__UpstreamEndpoint *answer,
-                      size_t count);
+struct link *link_begin(struct upstreams *upstreams, const Policy__UpstreamEndpoint *answer,
+                        size_t count);
 bool link_can_be_used(const struct link *link);
 /* It is logged in, and somebody has not heard. */
 void link_tell_later(struct link *link);

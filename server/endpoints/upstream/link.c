@@ -307,8 +307,8 @@ void link_connect(struct link *link, int fd)
         link_fail(link, 0, "no connection can be set up");
 }
 
-struct link *link_new(struct upstreams *upstreams, const Policy__UpstreamEndpoint *answer,
-                      size_t count)
+struct link *link_begin(struct upstreams *upstreams, const Policy__UpstreamEndpoint *answer,
+                        size_t count)
 {
     struct link *link = xcalloc(1, sizeof(*link));
     const char *why;

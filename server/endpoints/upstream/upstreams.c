@@ -65,7 +65,7 @@ struct link_use *link_use_hops(struct upstreams *upstreams, const Policy__Upstre
     digest_hops(upstreams, answer, count, digest);
     link = find(upstreams, digest);
     if (link == NULL) {
-        link = link_new(upstreams, answer, count);
+        link = link_begin(upstreams, answer, count);
         memcpy(link->digest, digest, LINK_DIGEST_LEN);
     }
     use->link = link;

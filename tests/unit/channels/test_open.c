@@ -75,7 +75,7 @@ static void what_this_daemon_cannot_do_refuses(void **state)
                                         : POLICY__SESSION_ANSWER__ENDPOINT_ACCEPT;
         if (i == 0) /* of no program */
             answer.process = &process;
-        else if (i == 1)
+        else if (i == 1) /* of no server */
             answer.upstream = &upstream;
         else
             answer.accept = &accept;
