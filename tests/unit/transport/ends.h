@@ -5,6 +5,8 @@
 #ifndef PARLEY_TESTS_TRANSPORT_ENDS_H
 #define PARLEY_TESTS_TRANSPORT_ENDS_H
 
+#pragma GCC diagnostic ignored "-Wunused-function" /* not every program needs all */
+
 #include "side.h"
 
 #include "transport/connection.h"
@@ -152,6 +154,61 @@ static void ends_log_in(struct ends *e)
     server_sends(e, BYTES("\x06"));
     transport_send_auth_success(e->server.transport);
     wait_for(e, e->client.last_type == SSH2_MSG_USERAUTH_SUCCESS);
+}
+
+/* Whoever it is asks for new keys now. */
+static void begin_rekey(struct transport *t)
+{
+    struct libssh_output before = connection_enter(t);
+
+    assert_int_equal(ssh_send_rekex(t->session), SSH_OK);
+    connection_leave(before);
+    rekey_watch(t);
+    connection_turn_later(t);
+}
+
+/* ---- a server that is only bytes */
+
+static void put_clear_packet(struct buf *out, struct bytes payload)
+{
+    size_t padding = 4 + (8 - (payload.len + 5 + 4) % 8) % 8;
+
+    buf_put_u32(out, (uint32_t)(1 + payload.len + padding));
+    buf_put_u8(out, (uint8_t)padding);
+    buf_put(out, payload);
+    while (padding-- > 0)
+        buf_put_u8(out, 0);
+}
+
+static void put_kexinit(struct buf *out, const char *kex, const char *host_key)
+{
+    const char *const lists[] = {kex,
+                                 host_key,
+                                 "chacha20-poly1305@openssh.com",
+                                 "chacha20-poly1305@openssh.com",
+                                 "hmac-sha2-256",
+                                 "hmac-sha2-256",
+                                 "none",
+                                 "none",
+                                 "",
+                                 ""};
+    struct buf message = {0};
+
+    buf_put_u8(&message, SSH2_MSG_KEXINIT);
+    for (int i = 0; i < 16; i++)
+        buf_put_u8(&message, (uint8_t)i);
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
+        buf_put_cstring(&message, lists[i]);
+    buf_put_bool(&message, false);
+    buf_put_u32(&message, 0);
+    put_clear_packet(out, buf_bytes(&message));
+    buf_clear(&message);
+}
+
+/* Bytes to a client of ends_open_half(). */
+static void write_down(struct ends *e, struct bytes bytes)
+{
+    evbuffer_add(e->down.bytes, bytes.data, bytes.len);
 }
 
 /* The workers, too. */

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "base/alloc.h"
+#include "base/reader.h"
 #include "transport/transport.h"
 
 #include <event2/event.h>
@@ -26,8 +27,9 @@ struct side {
     unsigned keys, messages, writables, ends;
     uint8_t last_type;
     struct buf last;
+    uint32_t data, disorder; /* CHANNEL_DATA to channels 0, 1, 2, ...; how often it was another */
     struct transport_end end;
-    char reason[256];
+    char reason[512];
     bool refuse;      /* answer "not understood" */
     bool disconnect;  /* inside message() */
     bool pause;       /* inside message() */
@@ -49,8 +51,12 @@ static bool on_message(void *owner, uint8_t type, struct bytes message)
 {
     struct side *side = owner;
 
+    struct reader r = reader_of(message);
+
     side->messages++;
     side->last_type = type;
+    if (type == 94 && reader_u32(&r) != side->data++)
+        side->disorder++;
     buf_reset(&side->last);
     buf_put(&side->last, message);
     if (side->disconnect)
