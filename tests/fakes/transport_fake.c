@@ -101,6 +101,14 @@ struct transport *fake_server_last(struct transport_server *server)
     return server->last;
 }
 
+struct transport *fake_server_take(struct transport_server *server)
+{
+    struct transport *last = server->last;
+
+    server->last = NULL;
+    return last;
+}
+
 void fake_server_refuse(struct transport_server *server)
 {
     server->refuse = true;

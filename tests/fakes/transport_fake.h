@@ -19,6 +19,7 @@ struct transport *fake_transport_new(const struct transport_events *events, void
 /* For rooms that accept by themselves. The descriptor is not touched. */
 struct transport_server *fake_server_new(void);
 struct transport *fake_server_last(struct transport_server *server); /* accepted last, or NULL */
+struct transport *fake_server_take(struct transport_server *server); /* the same, once */
 void fake_server_refuse(struct transport_server *server); /* the next accept or connect: NULL */
 /* The client's side of an upstream connection, as transport_connect() makes it: the test is the
  * server. The descriptor is closed when the transport is freed, and not touched else. */

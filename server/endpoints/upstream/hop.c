@@ -13,6 +13,7 @@
 #define TIMEOUT_MAX_S      600
 #define USER_MAX_BYTES     1024
 #define PASSWORD_MAX_BYTES 1024
+#define WORDS_MAX_BYTES    256
 
 /* ---- what is sane */
 
@@ -180,4 +181,15 @@ bool endpoint_upstream_check(const Policy__UpstreamEndpoint *answer, const char 
         hop_clear(&hop);
     }
     return true;
+}
+
+char *upstream_words(struct bytes text)
+{
+    size_t len = text.len < WORDS_MAX_BYTES ? text.len : WORDS_MAX_BYTES;
+    char *words = xmalloc(len + 1);
+
+    for (size_t i = 0; i < len; i++)
+        words[i] = text.data[i] >= ' ' && text.data[i] < 0x7f ? (char)text.data[i] : '?';
+    words[len] = '\0';
+    return words;
 }

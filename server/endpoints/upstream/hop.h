@@ -26,4 +26,7 @@ bool hop_init(struct hop *hop, const Policy__UpstreamHop *answer, const char *us
 void hop_forget_credential(struct hop *hop);
 void hop_clear(struct hop *hop); /* fine if zero-initialised */
 
+/* What a server says, for the user's terminal: printable ASCII, not too long. Owned. */
+char *upstream_words(struct bytes text);
+
 #endif

@@ -33,21 +33,9 @@ void login_fault(struct login *login, const char *why)
     free(words);
 }
 
-/* The server's words, for the user's terminal. */
-static char *clean(struct bytes text)
-{
-    size_t len = text.len < LOGIN_WORDS_MAX ? text.len : LOGIN_WORDS_MAX;
-    char *words = xmalloc(len + 1);
-
-    for (size_t i = 0; i < len; i++)
-        words[i] = text.data[i] >= ' ' && text.data[i] < 0x7f ? (char)text.data[i] : '?';
-    words[len] = '\0';
-    return words;
-}
-
 static void end_with_names(struct login *login, const char *format, struct bytes names)
 {
-    char *list = clean(names), *why = xasprintf(format, list);
+    char *list = upstream_words(names), *why = xasprintf(format, list);
 
     free(list);
     login_end(login, DISCONNECT_NO_MORE_AUTH_METHODS, why);

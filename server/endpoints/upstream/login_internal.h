@@ -8,7 +8,6 @@
 
 #define DISCONNECT_PROTOCOL_ERROR       2
 #define DISCONNECT_NO_MORE_AUTH_METHODS 14
-#define LOGIN_WORDS_MAX                 256 /* of the server's, repeated to the user */
 
 enum login_state {
     LOGIN_SERVICE, /* SERVICE_REQUEST is sent */

@@ -98,14 +98,16 @@ static void on_opened(void *owner, struct endpoint *endpoint)
 static void on_refused(void *owner, uint32_t code, const char *reason)
 {
     struct via *via = owner;
+    char *words = upstream_words(bytes_of_string(reason));
     char *why = xasprintf("%s: %s cannot connect to it: %s", via->to, link_name(via->before),
-                          reason[0] != '\0' ? reason : "it does not say why");
+                          words[0] != '\0' ? words : "it does not say why");
 
     (void)code;
     via->opening = NULL;
     stop(via);
     link_release(&via->before);
     tell(via, -1, why);
+    free(words);
     free(why);
 }
 
