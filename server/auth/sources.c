@@ -137,7 +137,7 @@ bool sources_match(struct bytes list, const char *ip)
     do {
         struct source source = source_of(item_take(&list, &more));
         bool hit = source.is_network ? network_holds(&source.network, &client)
-                                     : pattern_matches_any_case(source.text, bytes_of_string(ip));
+                                     : pattern_matches(source.text, bytes_of_string(ip));
 
         if (hit && source.negated)
             return false;

@@ -63,18 +63,13 @@ struct bytes word_take(struct bytes *line)
 
 /* ---- patterns */
 
-static uint8_t same(uint8_t c)
-{
-    return c;
-}
-
 static uint8_t lower(uint8_t c)
 {
     return c >= 'A' && c <= 'Z' ? (uint8_t)(c + ('a' - 'A')) : c;
 }
 
 /* Iterative, with one point to come back to: the last star. */
-static bool matches(struct bytes pattern, struct bytes text, uint8_t (*fold)(uint8_t c))
+bool pattern_matches(struct bytes pattern, struct bytes text)
 {
     size_t at = 0, done = 0, star = SIZE_MAX, resume = 0;
 
@@ -84,7 +79,7 @@ static bool matches(struct bytes pattern, struct bytes text, uint8_t (*fold)(uin
         if (at < pattern.len && wanted == '*') {
             star = at++;
             resume = done;
-        } else if (at < pattern.len && (wanted == '?' || fold(wanted) == fold(text.data[done]))) {
+        } else if (at < pattern.len && (wanted == '?' || lower(wanted) == lower(text.data[done]))) {
             at++;
             done++;
         } else if (star != SIZE_MAX) {
@@ -97,14 +92,4 @@ static bool matches(struct bytes pattern, struct bytes text, uint8_t (*fold)(uin
     while (at < pattern.len && pattern.data[at] == '*')
         at++;
     return at == pattern.len;
-}
-
-bool pattern_matches(struct bytes pattern, struct bytes text)
-{
-    return matches(pattern, text, same);
-}
-
-bool pattern_matches_any_case(struct bytes pattern, struct bytes text)
-{
-    return matches(pattern, text, lower);
 }

@@ -17,9 +17,8 @@ struct bytes word_take(struct bytes *line);
  * another item follows, perhaps an empty one. */
 struct bytes item_take(struct bytes *list, bool *more);
 
-/* '?' stands for one byte, '*' for any number; all of the text must match. In time at most the
- * product of both lengths. The second takes upper and lower case of ASCII for the same. */
+/* '?' stands for one byte, '*' for any number; upper and lower case of ASCII are the same. All of
+ * the text must match. In time at most the product of both lengths. */
 bool pattern_matches(struct bytes pattern, struct bytes text);
-bool pattern_matches_any_case(struct bytes pattern, struct bytes text);
 
 #endif

@@ -81,7 +81,7 @@ static enum naming match_list(struct bytes names, struct bytes name)
             pattern = bytes_of(pattern.data + 1, pattern.len - 1);
         if (pattern.len > PATTERN_MAX_LEN)
             return NAMING_MALFORMED;
-        if (!pattern_matches_any_case(pattern, name))
+        if (!pattern_matches(pattern, name))
             continue;
         negative |= negated;
         positive |= !negated;
@@ -245,20 +245,11 @@ static void on_line_to_check(void *arg, const struct known_line *line)
         look_for_key(subject, line);
 }
 
-/* Principals may be patterns, as with OpenSSH; the port is not looked at. */
-static bool names_host(const struct certificate *certificate, struct bytes host)
-{
-    for (size_t i = 0; i < certificate->principals_count; i++)
-        if (pattern_matches(bytes_of_string(certificate->principals[i]), host))
-            return true;
-    return false;
-}
-
 static const char *refuse_certificate(const struct certificate *certificate, const char *host,
                                       uint64_t now)
 {
     char *name = name_of(host, PORT_DEFAULT);
-    bool named = names_host(certificate, bytes_of_string(name));
+    bool named = certificate_names(certificate, bytes_of_string(name)); /* without the port */
 
     free(name);
     if (certificate->kind != CERTIFICATE_HOST)

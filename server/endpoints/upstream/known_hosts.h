@@ -17,8 +17,7 @@ enum known_host {
  * that begins with @revoked and cannot be read makes every key KNOWN_HOST_REVOKED. *why: static
  * text for the log and the user, always set unless trusted. Port 22 is matched by the bare name,
  * others by "[name]:port" and by that alone; the name in lower case, an IPv6 address in its
- * canonical form. A certificate must name the host, perhaps by a pattern, as one of its principals.
- */
+ * canonical form. One of a certificate's principals must be the name itself. */
 enum known_host known_hosts_check(struct bytes text, const char *host, uint16_t port,
                                   struct bytes blob, uint64_t seconds_since_1970, const char **why);
 
