@@ -315,8 +315,8 @@ static void what_revokes_and_cannot_be_read_revokes_all(void **state)
         "@Revoked * ssh-dss AAAAB3NzaC1kc3M=",
         "  @revoked* ssh-dss AAAAB3NzaC1kc3M=\r",
         "@revoked * ssh-rsa AAAAB3NzaC1kc3M=",
-        "@revoked * ssh-ed25519-cert-v01@openssh.com "
-        "AAAAIHNzaC1lZDI1NTE5LWNlcnQtdjAxQG9wZW5zc2guY29t",
+        ("@revoked * ssh-ed25519-cert-v01@openssh.com "
+         "AAAAIHNzaC1lZDI1NTE5LWNlcnQtdjAxQG9wZW5zc2guY29t"),
     };
 
     (void)state;
