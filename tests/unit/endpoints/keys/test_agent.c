@@ -14,8 +14,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PATIENCE_MS 60000
@@ -500,33 +502,47 @@ static void freeing_is_silent(void **state)
 
 struct real {
     struct keys keys;
-    struct buf output; /* SSH_AGENT_PID */
     pid_t pid;
 };
 
+/* Ends with us, whatever becomes of the test. */
+static pid_t spawn_agent(const char *socket_path, int output)
+{
+    pid_t us = getpid(), pid = fork();
+
+    if (pid != 0)
+        return pid;
+    dup2(output, STDOUT_FILENO);
+    if (prctl(PR_SET_PDEATHSIG, SIGTERM) == 0 && getppid() == us)
+        execlp("ssh-agent", "ssh-agent", "-D", "-s", "-a", socket_path, (char *)NULL);
+    _exit(127);
+}
+
 static void start_agent(struct real *real)
 {
-    char *text, *pid;
+    char *path;
+    char said;
+    int output[2];
 
     keys_make(&real->keys, "ssh-keygen -q -N '' -t ed25519 -C e -f e; "
                            "ssh-keygen -q -N '' -t rsa -b 2048 -C r -f r; "
                            "ssh-keygen -q -N '' -t ecdsa -C c -f c; "
                            "ssh-keygen -q -I id -s e -n me c.pub");
-    keys_run(&real->keys, "ssh-agent -s -a \"$PWD/socket\" >agent");
-    real->output = keys_read(&real->keys, "agent");
-    text = bytes_to_string(buf_bytes(&real->output));
-    pid = strstr(text, "SSH_AGENT_PID=");
-    assert_non_null(pid);
-    real->pid = (pid_t)strtol(pid + strlen("SSH_AGENT_PID="), NULL, 10);
-    assert_true(real->pid > 1);
-    free(text);
+    path = keys_path(&real->keys, "socket");
+    assert_int_equal(pipe2(output, O_CLOEXEC), 0);
+    real->pid = spawn_agent(path, output[1]);
+    assert_true(real->pid > 0);
+    close(output[1]);
+    assert_int_equal(read(output[0], &said, 1), 1); /* its variables: it listens */
+    close(output[0]);
+    free(path);
     keys_run(&real->keys, "SSH_AUTH_SOCK=\"$PWD/socket\" ssh-add -q e r c");
 }
 
 static void stop_agent(struct real *real)
 {
-    kill(real->pid, SIGTERM);
-    buf_clear(&real->output);
+    assert_int_equal(kill(real->pid, SIGTERM), 0);
+    assert_int_equal(waitpid(real->pid, NULL, 0), real->pid);
     keys_remove(&real->keys);
 }
 
