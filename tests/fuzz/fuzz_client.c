@@ -29,6 +29,7 @@ static void clear_packets(struct ends *e, struct bytes feed)
 static void reply(struct ends *e, struct bytes feed)
 {
     struct bytes own = buf_bytes(&e->worker->host_keys[0].blob);
+    static const uint8_t value[32] = {9}; /* of the other side, on the curve */
     uint8_t how = feed_u8(&feed);
     struct buf out = {0}, message = {0};
 
@@ -36,7 +37,7 @@ static void reply(struct ends *e, struct bytes feed)
     put_kexinit(&out, "curve25519-sha256", how & 1 ? "ssh-ed25519" : "rsa-sha2-512");
     buf_put_u8(&message, SSH2_MSG_KEXDH_REPLY);
     buf_put_string(&message, how & 1 ? own : feed_bytes(&feed));
-    buf_put_string(&message, how & 2 ? bytes_of(message.data, 32) : feed_bytes(&feed));
+    buf_put_string(&message, how & 2 ? bytes_of(value, sizeof(value)) : feed_bytes(&feed));
     buf_put_string(&message, feed_bytes(&feed));
     put_clear_packet(&out, buf_bytes(&message));
     buf_clear(&message);
