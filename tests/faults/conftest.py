@@ -17,6 +17,7 @@ sys.path[:0] = [str(HERE), str(E2E)]
 
 from faultkit.books import Books  # noqa: E402
 from faultkit.client import Bystander  # noqa: E402
+from faultkit.table import SHORT_DEADLINES, Table, opened_table  # noqa: E402
 from harness.answers import open_house  # noqa: E402
 from harness.daemon import Daemon  # noqa: E402
 from harness.keys import Key  # noqa: E402
@@ -54,6 +55,20 @@ def shared(request: pytest.FixtureRequest, host_key: Key) -> Iterator[tuple[Poli
         finally:
             daemon.kill()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def table(host_key: Key) -> Iterator[Table]:
+    """A policy whose answers are spoilt, case by case."""
+    with opened_table(host_key) as table:
+        yield table
+
+
+@pytest.fixture(scope="module")
+def hasty(host_key: Key) -> Iterator[Table]:
+    """Another, whose daemon waits no longer than a test does."""
+    with opened_table(host_key, *SHORT_DEADLINES) as table:
+        yield table
 
 
 @pytest.fixture
