@@ -33,6 +33,8 @@ static void free_memory(void *arg)
 
     if (channel->patience != NULL)
         event_free(channel->patience);
+    if (channel->eof_timer != NULL)
+        event_free(channel->eof_timer);
     if (channel->exit_signal != NULL)
         policy__exit_signal__free_unpacked(channel->exit_signal, NULL);
     buf_clear_secret(&channel->first);
@@ -160,7 +162,7 @@ void mux_channel_pass_on(struct mux_channel *channel)
     if (channel->stopped || !pass_data(channel))
         return;
     pass_exit(channel);
-    if (channel->eof && !channel->eof_passed) {
+    if (channel->eof && !channel->eof_passed && mux_session_may_pass_eof(channel)) {
         channel->eof_passed = true;
         channel->events->eof(channel->owner);
     }
@@ -216,6 +218,8 @@ void mux_channel_recv_eof(struct mux_channel *channel)
         return;
     }
     channel->eof = true;
+    if (channel->state == MUX_OPEN && !mux_session_may_pass_eof(channel))
+        mux_session_delay_eof(channel);
     mux_channel_pass_on(channel);
 }
 

@@ -87,6 +87,9 @@ struct mux_channel {
     struct buf words;     /* ours, for the error stream, behind what is held */
     size_t words_done;
     bool eof, eof_passed;
+    struct event
+        *eof_timer; /* a session's EOF waits for what may overtake it; NULL: it never did */
+    bool eof_waited;
     Policy__ExitSignal *exit_signal; /* owned; behind what is held, as are the next ones */
     bool has_status, exit_seen;
     uint32_t status;
@@ -157,6 +160,8 @@ void mux_channel_let_go(struct mux_channel *channel);
 
 /* mux_session.c */
 void mux_session_begin(struct mux_channel *channel); /* confirmed: sends what it begins with */
+bool mux_session_may_pass_eof(const struct mux_channel *channel);
+void mux_session_delay_eof(struct mux_channel *channel);
 void mux_session_recv_request(struct mux_channel *channel, struct reader *r);
 void mux_session_recv_reply(struct mux_channel *channel, bool success);
 void mux_session_window_change(struct endpoint *endpoint, const Policy__WindowSize *size);

@@ -128,15 +128,34 @@ void mux_recv_confirmation(struct mux_channel *channel, struct reader *r)
     channel->opened->opened(channel->opened_owner, &channel->base);
 }
 
+/* A terminal may be what shows it: controls are blanks there (C0, DEL and C1). */
+static void blank_controls(char *text)
+{
+    for (unsigned char *c = (unsigned char *)text; *c != '\0'; c++) {
+        if (c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0) {
+            c[0] = ' ';
+            c[1] = ' ';
+        } else if (*c < ' ' || *c == 0x7f) {
+            *c = ' ';
+        }
+    }
+}
+
 /* What of it can be shown; owned. */
 static char *clean_reason(struct bytes reason)
 {
+    char *text;
+
     if (reason.len > REASON_MAX_BYTES) {
         reason.len = REASON_MAX_BYTES;
         for (size_t i = 0; i < 3 && !text_is_clean(reason); i++)
             reason.len--; /* perhaps a character was cut */
     }
-    return text_is_clean(reason) ? bytes_to_string(reason) : xstrdup("");
+    if (!text_is_clean(reason))
+        return xstrdup("");
+    text = bytes_to_string(reason);
+    blank_controls(text);
+    return text;
 }
 
 void mux_recv_failure(struct mux_channel *channel, struct reader *r)

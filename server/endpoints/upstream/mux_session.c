@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 
+#include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -87,6 +88,36 @@ void mux_encode_session(const Policy__SessionStart *session, struct buf *out)
     for (size_t i = 0; i < session->n_environment; i++)
         put_variable(out, session->environment[i]);
     put_program(out, session);
+}
+
+/* ---- its end of output */
+
+/* Most programs end with their output, and their status is to go first. A client that has sent its
+ * own EOF closes the channel on ours, and would never learn how the program ended: that one waits
+ * for its end. */
+static const struct timeval eof_delay = {.tv_usec = 200 * 1000};
+
+bool mux_session_may_pass_eof(const struct mux_channel *channel)
+{
+    return !channel->is_session || channel->exit_seen || channel->end_why != NULL ||
+           (channel->eof_waited && !channel->eof_sent);
+}
+
+static void on_eof_timer(evutil_socket_t fd, short what, void *arg)
+{
+    struct mux_channel *channel = arg;
+
+    (void)fd;
+    (void)what;
+    channel->eof_waited = true;
+    mux_channel_pass_on(channel);
+}
+
+void mux_session_delay_eof(struct mux_channel *channel)
+{
+    channel->eof_timer = event_new(loop_events(channel->loop), -1, 0, on_eof_timer, channel);
+    if (channel->eof_timer == NULL || event_add(channel->eof_timer, &eof_delay) < 0)
+        abort(); /* out of memory */
 }
 
 /* ---- to the upstream */

@@ -53,17 +53,19 @@ static void test_direct_streamlocal(void **state)
 
 static void test_refusals_are_cleaned(void **state)
 {
-    static const char *const reasons[] = {"\xff\xfe", "ok \xc3\xa9"};
+    static const char *const reasons[][2] = {{"\xff\xfe", ""},
+                                             {"ok \xc3\xa9", "ok \xc3\xa9"},
+                                             {"\x1b[2J\r\n\xc2\x9b\x7f.", " [2J     ."}};
     struct upstream_world *w = *state;
     struct buf long_reason = {0};
     struct user user;
 
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < 3; i++) {
         user_init(&user, w);
         ask_direct(&user, 0);
-        deliver(w, OPEN_FAILURE, "uuss", 0, 99, reasons[i], "");
+        deliver(w, OPEN_FAILURE, "uuss", 0, 99, reasons[i][0], "");
         assert_int_equal(user.code, 99);
-        assert_string_equal(user.reason, i == 0 ? "" : reasons[i]);
+        assert_string_equal(user.reason, reasons[i][1]);
     }
     for (size_t i = 0; i < 10000; i++)
         buf_put(&long_reason, BYTES("\xe2\x82\xac"));

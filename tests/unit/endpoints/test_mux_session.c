@@ -329,6 +329,31 @@ static void test_exit_waits_for_what_is_held(void **state)
     finish(&user);
 }
 
+/* A client that has sent its own EOF closes the channel on ours. */
+static void test_eof_lets_the_exit_status_pass(void **state)
+{
+    struct upstream_world *w = *state;
+    struct user user;
+
+    user_init(&user, w);
+    open_exec(&user, 0);
+    user.endpoint->ops->eof(user.endpoint);
+    deliver(w, CH_EOF, "u", 0);
+    world_wait(w, 300);
+    assert_int_equal(user.eofs, 0);
+    deliver(w, REQUEST, "usbu", 0, "exit-status", false, 3);
+    assert_int_equal(user.status, 3);
+    assert_int_equal(user.eofs, 1);
+    finish(&user);
+    user_init(&user, w);
+    open_exec(&user, 0);
+    deliver(w, CH_EOF, "u", 0);
+    assert_int_equal(user.eofs, 0);
+    world_wait(w, 300); /* the program goes on without output */
+    assert_int_equal(user.eofs, 1);
+    finish(&user);
+}
+
 static void test_close_without_exit(void **state)
 {
     struct upstream_world *w = *state;
@@ -475,6 +500,7 @@ int main(void)
         world_test(test_output_and_exit_status),
         world_test(test_exit_signal),
         world_test(test_exit_waits_for_what_is_held),
+        world_test(test_eof_lets_the_exit_status_pass),
         world_test(test_close_without_exit),
         world_test(test_lost_connection),
         world_test(test_other_requests),

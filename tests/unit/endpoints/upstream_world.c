@@ -82,6 +82,14 @@ void world_turn(struct upstream_world *w)
     event_base_loop(loop_events(w->loop), EVLOOP_NONBLOCK);
 }
 
+void world_wait(struct upstream_world *w, unsigned ms)
+{
+    const struct timeval time = {ms / 1000, ms % 1000 * 1000};
+
+    event_base_loopexit(loop_events(w->loop), &time);
+    event_base_dispatch(loop_events(w->loop));
+}
+
 /* ---- the channel's side */
 
 static size_t on_data(void *owner, struct bytes data, uint32_t extended_type)

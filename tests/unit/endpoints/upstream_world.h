@@ -64,6 +64,7 @@ int world_teardown(void **state); /* frees the mux if the test has not */
 #define world_test(f) cmocka_unit_test_setup_teardown(f, world_setup, world_teardown)
 
 void world_turn(struct upstream_world *w);
+void world_wait(struct upstream_world *w, unsigned ms); /* the loop runs for so long */
 void user_init(struct user *user, struct upstream_world *w);
 void user_stop(struct user *user);
 void user_clear(struct user *user); /* nothing may hold it any more */
