@@ -158,7 +158,7 @@ def test_stream(table: Table, fault: StreamFault) -> None:
         client.open(channel=1)
     finally:
         client.close()
-    connection = table.connection(client.socket_name[0])
+    connection = table.connection(client)
     closed = table.log.wait(connection, "channel_closed")[0]
     assert re.search(fault.reason, closed.get("why", "")), closed
 
@@ -190,5 +190,5 @@ def test_stream_that_hangs(hasty: Table) -> None:
         assert ran(client) == (b"", [])
     finally:
         client.close()
-    closed = hasty.log.wait(hasty.connection(client.socket_name[0]), "channel_closed")[0]
+    closed = hasty.log.wait(hasty.connection(client), "channel_closed")[0]
     assert "no initial metadata" in closed["why"]

@@ -11,10 +11,12 @@ from harness import wire
 from harness.contract import output_class, pb
 from harness.rawclient import RawClient, UserKey
 from harness.rawssh import Disconnected
+from harness.softkeys import certify
 from harness.wait import PATIENCE_S
 from harness.wire import boolean, string, u32
 
-KEY = UserKey()
+KEY, CA = UserKey(), UserKey()
+CERTIFIED = certify(KEY, CA)
 SECRET = "wonderland"
 
 ALLOW = pb.Allow()
@@ -28,7 +30,22 @@ OPEN = pb.OpenAnswer(stream=pb.StreamEndpoint())
 MANAGED = pb.ListenAnswer(managed=pb.ManagedListener(port=8080))
 ASKED_EACH = pb.ListenAnswer(listen=pb.ListenEndpoint(ask_each=True)).SerializeToString()
 CHALLENGE = pb.KbdintAnswer(challenge=pb.Challenge(prompts=[pb.Prompt(text="Code: ")])).SerializeToString()
+NAMES_HOSTBASED = pb.BeginAuthAnswer(methods=pb.Methods(methods=[pb.AUTH_METHOD_HOSTBASED])).SerializeToString()
 NAMES_KBDINT = pb.BeginAuthAnswer(methods=pb.Methods(methods=[pb.AUTH_METHOD_KEYBOARD_INTERACTIVE])).SerializeToString()
+
+# The one address that has a name where there is no DNS, which is what host-based login is about.
+HOME = "127.0.0.1"
+
+
+def name_of(address: str) -> str:
+    """As the daemon finds it, or "" if there is none."""
+    try:
+        return socket.getnameinfo((address, 0), socket.NI_NAMEREQD)[0]
+    except OSError:
+        return ""
+
+
+HOME_NAME = name_of(HOME)
 
 # What lets everybody in and starts every program; a case spoils one answer of these.
 YES: dict[str, Any] = {
@@ -37,12 +54,17 @@ YES: dict[str, Any] = {
     "DebugMsgReceived": pb.Ack(),
     "BeginAuth": pb.BeginAuthAnswer.FromString(NOT_REQUIRED),
     "AuthCompleted": pb.AuthCompletedAnswer(allow=ALLOW),
-    "HostBasedAuthSupported": pb.SupportedAnswer(support=pb.SUPPORT_NO),
+    "HostBasedAuthSupported": pb.SupportedAnswer(support=pb.SUPPORT_YES),
     "KbdintAuthSupported": pb.SupportedAnswer(support=pb.SUPPORT_YES),
     "PublicKeyAuthSupported": pb.SupportedAnswer(support=pb.SUPPORT_YES),
     "PasswordAuthSupported": pb.SupportedAnswer(support=pb.SUPPORT_YES),
     "ValidatePublicKey": pb.AuthAnswer(allow=ALLOW),
+    "ValidateCaKey": pb.AuthAnswer(allow=ALLOW),
     "ValidatePassword": pb.PasswordAnswer(allow=ALLOW),
+    "ChangePassword": pb.PasswordAnswer(allow=ALLOW),
+    "ValidateHostPublicKey": pb.AuthAnswer(allow=ALLOW),
+    "ValidateHostCaKey": pb.AuthAnswer(allow=ALLOW),
+    "ValidateHostBasedUser": pb.AuthAnswer(allow=ALLOW),
     "GetKbdintChallenge": pb.KbdintAnswer(allow=ALLOW),
     "ValidateKbdintResponse": pb.KbdintAnswer(allow=ALLOW),
     "SessionRequested": STREAM,
@@ -61,6 +83,12 @@ YES: dict[str, Any] = {
     "ExecRequested": STREAM,
     "SubsystemRequested": STREAM,
 }
+
+
+class CaseClient(RawClient):
+    """Of one case."""
+
+    user = "alice"
 
 
 # ---- how a client gets there, and whether it got what it wanted
@@ -96,14 +124,36 @@ def by_password(client: RawClient) -> bool:
     return tried(client, client.password_message("alice", SECRET))
 
 
+def by_new_password(client: RawClient) -> bool:
+    return tried(client, client.change_message("alice", SECRET, "in the rabbit hole"))
+
+
 def by_key(client: RawClient) -> bool:
     return tried(client, client.key_message("alice", KEY))
 
 
-def probed(client: RawClient) -> bool:
-    client.service()
-    client.send(client.auth_message("alice", "publickey", boolean(False) + string(KEY.algorithm) + string(KEY.blob)))
-    return got(client, wire.PK_OK, wire.USERAUTH_FAILURE)
+def by_certificate(client: RawClient) -> bool:
+    return tried(client, client.key_message("alice", CERTIFIED))
+
+
+def probed(key: Any) -> Callable[[RawClient], bool]:
+    def drive(client: RawClient) -> bool:
+        client.service()
+        client.send(client.auth_message("alice", "publickey", boolean(False) + string(key.algorithm) + string(key.blob)))
+        return got(client, wire.PK_OK, wire.USERAUTH_FAILURE)
+
+    return drive
+
+
+def vouched(key: Any) -> Callable[[CaseClient], bool]:
+    """The client's host has this key, and says that its user of the same name is there."""
+
+    def drive(client: CaseClient) -> bool:
+        rest = string(key.algorithm) + string(key.blob) + string(HOME_NAME + ".") + string(client.user)
+        message = client.auth_message(client.user, "hostbased", rest)
+        return tried(client, message + string(key.sign(string(client.session_id) + message)))
+
+    return drive
 
 
 def completed(client: RawClient) -> bool:
@@ -177,12 +227,13 @@ class Handler:
 
     name: str
     rpc: str
-    drive: Callable[[RawClient], bool]
+    drive: Callable[[Any], bool]
     begin: bytes = NOT_REQUIRED  # BeginAuth that leads there
     on_the_way: tuple[str, bytes] = ("", b"")  # another handler's answer that leads there
     absent_allows: bool = False
     report: bool = False
     after_login: bool = False
+    at_home: bool = False  # its clients come from HOME, and the policy knows them by their users
 
     @property
     def yes(self) -> bytes:
@@ -219,9 +270,12 @@ HANDLERS = [
     Handler("AuthCompleted", "AuthCompleted", completed, absent_allows=True),
     Handler("PublicKeyAuthSupported", "PublicKeyAuthSupported", by_key, ASK_ABOUT_METHODS),
     Handler("PasswordAuthSupported", "PasswordAuthSupported", by_password, ASK_ABOUT_METHODS),
-    Handler("ValidatePublicKey-probe", "ValidatePublicKey", probed, NAMES_METHODS),
+    Handler("ValidatePublicKey-probe", "ValidatePublicKey", probed(KEY), NAMES_METHODS),
     Handler("ValidatePublicKey-proven", "ValidatePublicKey", by_key, NAMES_METHODS),
+    Handler("ValidateCaKey-probe", "ValidateCaKey", probed(CERTIFIED), NAMES_METHODS),
+    Handler("ValidateCaKey-proven", "ValidateCaKey", by_certificate, NAMES_METHODS),
     Handler("ValidatePassword", "ValidatePassword", by_password, NAMES_METHODS),
+    Handler("ChangePassword", "ChangePassword", by_new_password, NAMES_METHODS),
     Handler("KbdintAuthSupported", "KbdintAuthSupported", by_kbdint, ASK_ABOUT_METHODS),
     Handler("GetKbdintChallenge", "GetKbdintChallenge", by_kbdint, NAMES_KBDINT),
     Handler("ValidateKbdintResponse", "ValidateKbdintResponse", responded, NAMES_KBDINT, ("GetKbdintChallenge", CHALLENGE)),
@@ -243,3 +297,10 @@ HANDLERS = [
     Handler("DebugMsgReceived", "DebugMsgReceived", debugged, report=True),
     Handler("ConnectionLost", "ConnectionLost", lost, report=True),
 ]
+if HOME_NAME:
+    HANDLERS += [
+        Handler("HostBasedAuthSupported", "HostBasedAuthSupported", vouched(KEY), ASK_ABOUT_METHODS, at_home=True),
+        Handler("ValidateHostPublicKey", "ValidateHostPublicKey", vouched(KEY), NAMES_HOSTBASED, at_home=True),
+        Handler("ValidateHostCaKey", "ValidateHostCaKey", vouched(certify(KEY, CA, kind=2, principals=(HOME_NAME,))), NAMES_HOSTBASED, at_home=True),
+        Handler("ValidateHostBasedUser", "ValidateHostBasedUser", vouched(KEY), NAMES_HOSTBASED, absent_allows=True, at_home=True),
+    ]

@@ -79,7 +79,7 @@ def oversize(h: Handler) -> bytes:
 
 
 NONE_SET = "none of .* is set"
-SUPPORTED = ("PublicKeyAuthSupported", "PasswordAuthSupported", "KbdintAuthSupported")
+SUPPORTED = ("PublicKeyAuthSupported", "PasswordAuthSupported", "KbdintAuthSupported", "HostBasedAuthSupported")
 REPORTS = ("DebugMsgReceived", "ConnectionLost")
 PLAIN = (*SUPPORTED, "BeginAuth", *REPORTS)
 
@@ -87,7 +87,7 @@ MESSAGES = [
     message("good", lambda h: h.yes, "", outcome="answered", allowed=True),
     message("unknown-in-common", late_contract, "", outcome="answered", allowed=True),
     message("empty", lambda h: b"", NONE_SET, without=PLAIN),
-    message("empty-means-no", lambda h: b"" if h.name in PLAIN[:4] else None, "", outcome="answered"),
+    message("empty-means-no", lambda h: b"" if h.name in (*SUPPORTED, "BeginAuth") else None, "", outcome="answered"),
     message("only-common", lambda h: common(log={"a": "b"}), NONE_SET, without=PLAIN),
     message("two-members", two_members, "more than one of"),
     message("two-members-yes-last", two_members_yes_last, "more than one of"),

@@ -18,8 +18,7 @@ from harness.wait import poll
 from rawpolicy import Call, RawPolicy
 
 from .faults import Fault
-from .handlers import YES, Handler, connected
-
+from .handlers import HOME, YES, CaseClient, Handler, connected
 
 # For cases in which it passes. Questions that nobody spoils must be answered in it, too, and many are asked at once.
 SHORT_DEADLINES = ("--policy-auth-deadline", "3s", "--policy-deadline", "3s", "--policy-stream-start", "3s")
@@ -31,20 +30,15 @@ async def wait_for_close(call: Call) -> None:
 
 
 class Table:
-    """One policy and one daemon; cases by the client's address."""
+    """One policy and one daemon; cases by the client's address, or by its user where the address is HOME."""
 
     def __init__(self, work: Path, host_key: Key, *flags: str) -> None:
         self.cases: dict[str, tuple[Handler, Fault]] = {}
         self.streams: dict[str, Callable[[Call], Awaitable[None]]] = {}
         self.addresses = (f"127.{a}.{b}.{c}" for a in itertools.count(1) for b in range(250) for c in range(1, 250))
         self.policy = RawPolicy(f"unix:{work}/raw.sock", self.answer).start()
-        self.daemon = Daemon(
-            [
-                *("--listen", "127.0.0.1:0", "--host-key", str(host_key.path), "--policy", self.policy.target),
-                *flags,
-            ],
-            cwd=work,
-        ).wait_ready()
+        args = ["--listen", "127.0.0.1:0", "--host-key", str(host_key.path), "--policy", self.policy.target, *flags]
+        self.daemon = Daemon(args, cwd=work).wait_ready()
         self.log = DecisionLog(self.daemon)
 
     async def answer(self, call: Call) -> None:
@@ -52,7 +46,8 @@ class Table:
             await self.streams.get(call.request.opened.context.peer.ip, wait_for_close)(call)
             return
         yes = YES[call.name].SerializeToString()
-        case = self.cases.get(call.request.context.peer.ip)
+        context = call.request.context
+        case = self.cases.get(context.user if context.peer.ip == HOME else context.peer.ip)
         if case is not None:
             handler, fault = case
             if call.name == "BeginAuth":
@@ -66,10 +61,14 @@ class Table:
                 yes = fault.build(handler)
         await call.answer(yes)
 
-    def client(self, handler: Handler, fault: Fault) -> RawClient:
+    def client(self, handler: Handler, fault: Fault) -> CaseClient:
         source = next(self.addresses)
         self.cases[source] = (handler, fault)
-        return RawClient(self.daemon.port, source=source)
+        if not handler.at_home:
+            return CaseClient(self.daemon.port, source=source)
+        client = CaseClient(self.daemon.port, source=HOME)
+        client.user = source
+        return client
 
     def forget_absence(self) -> None:
         """A new link: what the policy behind the old one lacked is asked for again."""
@@ -85,8 +84,11 @@ class Table:
         finally:
             client.close()
 
-    def connection(self, source: str) -> str:
+    def connection(self, client: CaseClient) -> str:
         """Its id, from what was asked about it."""
+        source = client.socket_name[0]
+        if source == HOME:
+            return self.policy.wait_for("BeginAuth", lambda r: r.context.user == client.user).context.connection_id
         return self.policy.wait_for("ConnectionMade", lambda r: r.context.peer.ip == source).context.connection_id
 
     def close(self) -> None:
@@ -104,7 +106,7 @@ def check(table: Table, handler: Handler, fault: Fault) -> None:
         allowed = handler.drive(client)
     finally:
         client.close()
-    connection = table.connection(client.socket_name[0])
+    connection = table.connection(client)
     decisions = table.log.wait(connection, "decision", rpc=handler.rpc)
     said = "\n".join(table.log.lines(connection))
     assert allowed == (fault.allowed or handler.report), said
