@@ -17,6 +17,7 @@ from harness.policy import Policy, Status, hang
 from harness.rawclient import NO_CHANNEL, RawClient
 from harness.rawserver import RawServed, ServerKey
 from harness.sshd import Sshd
+from harness.wait import Board
 from harness.wire import u32
 
 
@@ -159,3 +160,17 @@ def test_the_servers_of_asyncssh(start_async_server: Any, work: Path, other_key:
     result = client_of(server, work, other_key).run("words")
     assert (result.status, result.out) == (9, b"words"), result
     assert len(server.places) == 2
+
+
+def test_a_wait_sees_what_looking_brought() -> None:
+    """A fact that writes down what it finds, and finds the rest too late to count it: nobody else announces that."""
+    board, seen = Board(), []
+
+    def fact() -> bool:
+        before = len(seen)
+        with board:
+            seen.append(1)
+        return before == 3
+
+    board.wait(fact, "three were seen", timeout=20)
+    assert len(seen) == 4

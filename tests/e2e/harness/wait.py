@@ -18,12 +18,14 @@ class Board:
 
     def __init__(self) -> None:
         self._condition = self.look = threading.Condition()
+        self._written = 0
 
     def __enter__(self) -> "Board":
         self._condition.acquire()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._written += 1
         self._condition.notify_all()
         self._condition.release()
 
@@ -31,12 +33,15 @@ class Board:
         """The first true value of fact(), or AssertionError naming what did not happen."""
         with self._condition:
             end = time.monotonic() + timeout
-            while not (value := fact()):
+            while True:
+                written = self._written
+                if value := fact():
+                    return value
                 left = end - time.monotonic()
                 if left <= 0:
                     raise AssertionError(f"not within {timeout:.0f} s: {what}")
-                self._condition.wait(left)
-            return value
+                # Looking may itself write down what it finds: then nobody else will announce it.
+                self._condition.wait(left if written == self._written else min(left, 0.01))
 
 
 def poll(fact: Callable[[], T], what: str, timeout: float = PATIENCE_S, every: float = 0.02) -> T:

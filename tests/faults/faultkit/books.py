@@ -43,10 +43,11 @@ class Books:
         self.fds = poll(lambda: settled(daemon.pid), "descriptors that stay as they are")
         self.rss_kib = rss_kib(daemon.pid)
 
-    def count(self, event: str) -> int:
-        """Log lines of this event; parsing all of them each time would take longer than the tests."""
+    def counts(self, *events: str) -> list[int]:
+        """Log lines of each event, at one moment; parsing all of them each time would take longer than the tests."""
         with self.daemon.board.look:
-            return sum(f" event={event} " in line for line in self.daemon.lines)
+            lines = self.daemon.lines
+            return [sum(f" event={event} " in line for line in lines) for event in events]
 
     def balance_connections(self, living: int) -> None:
         """Waits until all but these have been closed, each exactly once."""
@@ -54,8 +55,8 @@ class Books:
 
         def ended() -> bool:
             assert daemon.process.poll() is None, f"the daemon died:\n{daemon.log[-8000:]}"
-            with daemon.board.look:  # both counts of one moment
-                return self.count("closed") == self.count("connection") - living
+            closed, opened = self.counts("closed", "connection")
+            return closed == opened - living
 
         # Also from above: one that is still being opened counts as living only once its line is there.
         daemon.board.wait(ended, f"all but {living} connections closed")
