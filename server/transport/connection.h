@@ -13,6 +13,7 @@
  *   deliver.c      packets to libssh or the owner
  *   client.c       what is different where we are the client
  *   proof.c        the server's proof of its host key
+ *   forget.c       what is left of an exchange that is over
  *   handshakes.c   whose turn it is to exchange keys
  *   send.c         messages to packets
  *   seal.c         packets without libssh's copies
@@ -186,6 +187,10 @@ enum receive_result receive_packet(struct transport *t, uint8_t *data, size_t le
 /* False: the message must wait (it has been parked), or the connection ends. */
 bool deliver_packet(struct transport *t, const struct packet *packet);
 bool deliver_parked(struct transport *t);
+
+/* ---- forget.c */
+
+void forget_exchange(struct transport *t);
 
 /* ---- send.c */
 

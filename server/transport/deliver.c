@@ -95,30 +95,6 @@ static void note_host_key(struct transport *t)
             t->host_key = i;
 }
 
-/* What only the exchange needed: a third of the memory of an idle connection. */
-static void forget_exchange(ssh_session session)
-{
-    struct ssh_crypto_struct *crypto = session->current_crypto;
-
-    ssh_buffer_free(session->in_buffer);
-    session->in_buffer = NULL;
-    for (int i = 0; i < SSH_KEX_METHODS; i++) {
-        free(crypto->client_kex.methods[i]);
-        free(crypto->server_kex.methods[i]);
-        crypto->client_kex.methods[i] = crypto->server_kex.methods[i] = NULL;
-    }
-    ssh_key_free(crypto->server_pubkey);
-    crypto->server_pubkey = NULL;
-#if LIBSSH_VERSION_INT >= SSH_VERSION_INT(0, 12, 0)
-    ssh_string_free(crypto->hybrid_client_init);
-    ssh_string_free(crypto->hybrid_server_reply);
-    ssh_string_free(crypto->mlkem_client_pubkey);
-    ssh_string_free(crypto->mlkem_ciphertext);
-    crypto->hybrid_client_init = crypto->hybrid_server_reply = NULL;
-    crypto->mlkem_client_pubkey = crypto->mlkem_ciphertext = NULL;
-#endif
-}
-
 static void first_keys(struct transport *t)
 {
     struct ssh_crypto_struct *crypto = t->session->current_crypto;
@@ -237,7 +213,7 @@ static bool deliver_kex(struct transport *t, const struct packet *packet)
         return false;
     rekey_watch(t);
     if (type == SSH2_MSG_NEWKEYS)
-        forget_exchange(session);
+        forget_exchange(t);
     if (!t->keys && session->session_state == SSH_SESSION_STATE_AUTHENTICATING)
         first_keys(t);
     else

@@ -15,6 +15,7 @@
 #include <libssh/bind.h>
 #include <libssh/buffer.h>
 #include <libssh/crypto.h>
+#include <libssh/dh.h>
 #include <libssh/gssapi.h>
 #include <libssh/kex.h>
 #include <libssh/misc.h>
