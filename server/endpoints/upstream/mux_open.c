@@ -128,15 +128,15 @@ void mux_recv_confirmation(struct mux_channel *channel, struct reader *r)
     channel->opened->opened(channel->opened_owner, &channel->base);
 }
 
-/* A terminal may be what shows it: controls are blanks there (C0, DEL and C1). */
-static void blank_controls(char *text)
+/* A terminal may be what shows it: controls (C0, DEL and C1) are not for it. */
+static void defuse(char *text)
 {
     for (unsigned char *c = (unsigned char *)text; *c != '\0'; c++) {
         if (c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0) {
-            c[0] = ' ';
-            c[1] = ' ';
+            c[0] = '?';
+            c[1] = '?';
         } else if (*c < ' ' || *c == 0x7f) {
-            *c = ' ';
+            *c = '?';
         }
     }
 }
@@ -154,7 +154,7 @@ static char *clean_reason(struct bytes reason)
     if (!text_is_clean(reason))
         return xstrdup("");
     text = bytes_to_string(reason);
-    blank_controls(text);
+    defuse(text);
     return text;
 }
 
