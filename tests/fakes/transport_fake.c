@@ -21,6 +21,7 @@ struct item {
 STAILQ_HEAD(items, item);
 
 struct transport {
+    LIST_ENTRY(transport) entry;
     const struct transport_events *events;
     void *owner;
     struct items inbox, outbox, seen;
@@ -43,6 +44,7 @@ struct transport_server {
 };
 
 static size_t alive;
+static LIST_HEAD(, transport) transports = LIST_HEAD_INITIALIZER(transports);
 
 static struct item *item_new(uint8_t type, struct bytes message)
 {
@@ -78,6 +80,7 @@ struct transport *fake_transport_new(const struct transport_events *events, void
     STAILQ_INIT(&t->inbox);
     STAILQ_INIT(&t->outbox);
     STAILQ_INIT(&t->seen);
+    LIST_INSERT_HEAD(&transports, t, entry);
     alive++;
     return t;
 }
@@ -167,6 +170,7 @@ void transport_free(struct transport **where)
     buf_clear(&t->host_key);
     if (t->fd >= 0)
         close(t->fd);
+    LIST_REMOVE(t, entry);
     free(t);
     alive--;
 }
@@ -174,6 +178,15 @@ void transport_free(struct transport **where)
 size_t fake_transports_alive(void)
 {
     return alive;
+}
+
+struct transport *fake_transport_nth(size_t index)
+{
+    struct transport *t = LIST_FIRST(&transports);
+
+    while (t != NULL && index-- > 0)
+        t = LIST_NEXT(t, entry);
+    return t;
 }
 
 /* ---- being the peer */

@@ -77,6 +77,7 @@ struct fake_disconnect fake_disconnected(const struct transport *t);
 
 /* How many transports exist: for leaks. */
 size_t fake_transports_alive(void);
+struct transport *fake_transport_nth(size_t index); /* the newest is 0; NULL: no more */
 
 /* ---- keys: "type:name" is a blob of a key of this type, and signs as below */
 
