@@ -80,7 +80,9 @@ void link_over(struct link *link, char *why, uint32_t code, const char *reason)
     hop_forget_credential(&link->hop);
     dial_cancel(&link->dial);
     link_release(&link->before);
-    if (link->transport != NULL && transport_is_open(link->transport))
+    if (link->transport == NULL)
+        via_release(&link->via);
+    else if (transport_is_open(link->transport))
         transport_disconnect(link->transport, code, reason, "");
     end_later(link);
 }
@@ -299,6 +301,7 @@ void link_connect(struct link *link, int fd)
                                                    on_transport_ended};
     char *algorithms = trust_algorithms(&link->hop);
 
+    assert(link->state == LINK_REACHING);
     link->state = LINK_KEYS;
     link->transport =
         transport_connect(link->upstreams->settings.server, fd, algorithms, &events, link);

@@ -220,6 +220,20 @@ static void leave_after(struct link_world *w, int steps)
     assert_int_equal(user.failed, 0);
 }
 
+/* The answer comes in the turn in which the user has left. */
+static void a_way_that_nobody_wants_any_more_is_not_gone(void **state)
+{
+    struct link_world *w = *state;
+    struct link_user user = {0};
+    struct transport *outer;
+
+    begin_two(w, &user, &outer);
+    link_user_clear(&user);
+    fake_deliver(outer, 91, "uuuu", 0u, THEIRS, 100000u, 32768u);
+    link_world_turn(w);
+    assert_null(fake_server_take(w->server));
+}
+
 static void it_may_be_left_at_any_time(void **state)
 {
     for (int steps = 0; steps <= 6; steps++)
@@ -251,6 +265,7 @@ int main(void)
         hops_test(it_may_refuse_the_way),
         hops_test(the_inner_key_is_checked_too),
         hops_test(what_ends_the_first_hop_is_told),
+        hops_test(a_way_that_nobody_wants_any_more_is_not_gone),
         hops_test(it_may_be_left_at_any_time),
         hops_test(each_hop_has_its_own_deadline),
     };
