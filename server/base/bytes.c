@@ -82,10 +82,22 @@ size_t utf8_first(struct bytes b, uint32_t *code)
     return len;
 }
 
+/* Eight characters of ASCII, none of them NUL: nearly all text is. */
+static bool is_plain_word(const uint8_t *at)
+{
+    const uint64_t ones = 0x0101010101010101, tops = 0x8080808080808080;
+    uint64_t word;
+
+    memcpy(&word, at, sizeof(word));
+    return (((word - ones) | word) & tops) == 0;
+}
+
 bool text_is_clean(struct bytes b)
 {
     size_t at = 0;
 
+    while (b.len - at >= sizeof(uint64_t) && is_plain_word(b.data + at))
+        at += sizeof(uint64_t);
     while (at < b.len) {
         size_t len = utf8_sequence(b.data + at, b.len - at);
 
