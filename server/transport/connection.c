@@ -47,10 +47,13 @@ static void close_socket(struct transport *t)
     event_del(t->readable);
     event_del(t->writable);
     event_del(t->timer);
-    /* Closing with unread input resets the connection, and a reset can overtake our DISCONNECT. */
-    shutdown(t->fd, SHUT_WR);
-    while (turns-- > 0 && read(t->fd, discarded, sizeof(discarded)) > 0)
-        ;
+    /* Closing with unread input resets the connection, and a reset can overtake our DISCONNECT.
+     * Behind the peer's end there is none. */
+    if (t->end.kind != TRANSPORT_END_EOF) {
+        shutdown(t->fd, SHUT_WR);
+        while (turns-- > 0 && read(t->fd, discarded, sizeof(discarded)) > 0)
+            ;
+    }
     close(t->fd);
     t->fd = -1;
 }
