@@ -69,12 +69,16 @@ static bool lay_out(struct transport *t, const struct packet *packet)
     return ssh_packet_parse_type(session) == SSH_OK;
 }
 
-/* RFC 8308 section 2.4: the first packet under our first keys. libssh would send its own, so it is
- * not told that the client wants one. */
+/* RFC 8308 section 2.4: the first packet under our first keys, so that it leaves with our NEWKEYS.
+ * libssh would send its own, so it is not told that the client wants one. */
 static void send_ext_info(struct transport *t)
 {
     struct buf message = {0};
 
+    if (t->keys || !t->peer_wants_ext_info ||
+        t->session->dh_handshake_state != DH_STATE_NEWKEYS_SENT)
+        return;
+    t->peer_wants_ext_info = false;
     buf_put_u8(&message, SSH2_MSG_EXT_INFO);
     buf_put_u32(&message, 3);
     buf_put_cstring(&message, "server-sig-algs");
@@ -105,8 +109,6 @@ static void first_keys(struct transport *t)
         client_first_keys(t);
     else
         note_host_key(t);
-    if (t->peer_wants_ext_info)
-        send_ext_info(t);
     t->keys = true;
     send_held(t);
     t->events->keys_exchanged(t->owner);
@@ -212,6 +214,7 @@ static bool deliver_kex(struct transport *t, const struct packet *packet)
     if (type == SSH2_MSG_KEXINIT && !after_kexinit(t))
         return false;
     rekey_watch(t);
+    send_ext_info(t);
     if (type == SSH2_MSG_NEWKEYS)
         forget_exchange(t);
     if (!t->keys && session->session_state == SSH_SESSION_STATE_AUTHENTICATING)
