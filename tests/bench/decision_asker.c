@@ -3,13 +3,19 @@
 #include "control/control.h"
 
 #include <event2/event.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 struct asker_side {
     struct control *control;
-    struct loop *loop;
+    struct loop *loop; /* runs in `thread`, as a worker's does */
     struct asker *asker;
+    pthread_t thread;
+    struct letter go;
+    sem_t over;         /* the link works, or all of a round are answered */
     struct event *poll; /* until the link works */
     double *us, started;
     size_t done, count;
@@ -31,7 +37,7 @@ static void on_answer(void *owner, enum outcome outcome, const ProtobufCMessage 
     if (side->done < side->count)
         next(side);
     else
-        event_base_loopbreak(loop_events(side->loop));
+        sem_post(&side->over);
 }
 
 static void next(struct asker_side *side)
@@ -48,18 +54,20 @@ static void on_poll(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
-    if (control_is_connected(side->control))
-        event_base_loopbreak(loop_events(side->loop));
+    if (!control_is_connected(side->control))
+        return;
+    event_del(side->poll);
+    sem_post(&side->over);
 }
 
-static void await_link(struct asker_side *side)
+static void *run(void *arg)
 {
+    struct asker_side *side = arg;
     const struct timeval interval = {0, 10000};
 
-    side->poll = event_new(loop_events(side->loop), -1, EV_PERSIST, on_poll, side);
     event_add(side->poll, &interval);
-    event_base_dispatch(loop_events(side->loop));
-    event_free(side->poll);
+    loop_run(side->loop);
+    return NULL;
 }
 
 static void on_ready(void *owner, const char *error)
@@ -87,8 +95,16 @@ static void *asker_open(const char *policy)
     side->asker = asker_new(side->control, side->loop, &events, side);
     asker_set_addresses(side->asker, &peer, &local);
     asker_set_client_version(side->asker, "SSH-2.0-bench");
-    await_link(side);
+    side->poll = event_new(loop_events(side->loop), -1, EV_PERSIST, on_poll, side);
+    sem_init(&side->over, 0, 0);
+    pthread_create(&side->thread, NULL, run, side);
+    sem_wait(&side->over);
     return side;
+}
+
+static void on_go(struct letter *letter)
+{
+    next((struct asker_side *)((char *)letter - offsetof(struct asker_side, go)));
 }
 
 static void asker_ask_all(void *opened, double *us, size_t count)
@@ -98,19 +114,22 @@ static void asker_ask_all(void *opened, double *us, size_t count)
     side->us = us;
     side->done = 0;
     side->count = count;
-    next(side);
-    event_base_loop(loop_events(side->loop), EVLOOP_NO_EXIT_ON_EMPTY);
+    side->go.deliver = on_go;
+    loop_post(side->loop, &side->go);
+    sem_wait(&side->over);
 }
 
 static void asker_close(void *opened)
 {
     struct asker_side *side = opened;
 
+    loop_stop(side->loop);
+    pthread_join(side->thread, NULL);
+    event_free(side->poll);
     asker_free(&side->asker);
     control_free(&side->control);
-    loop_stop(side->loop);
-    loop_run(side->loop);
     loop_free(&side->loop);
+    sem_destroy(&side->over);
     free(side);
 }
 
