@@ -60,6 +60,10 @@ static grpc_channel *create_channel(const char *target, grpc_channel_credentials
         /* Uncompressed, an answer may be a thousand times its size: not offered, and not taken. */
         integer(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, 1 << GRPC_COMPRESS_NONE),
         integer(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0), integer(GRPC_ARG_ENABLE_RETRIES, 0),
+        /* Steps of each call that do nothing for us: compressing, statistics for a debugger that
+         * nobody can attach, and falling idle, which the watch of the channel forbids anyway. */
+        integer(GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0), integer(GRPC_ARG_ENABLE_CHANNELZ, 0),
+        integer(GRPC_ARG_CLIENT_IDLE_TIMEOUT_MS, INT_MAX),
         integer(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, BACKOFF_FIRST_MS),
         integer(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, BACKOFF_MAX_MS),
         integer(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, CONNECT_TIMEOUT_MS),
