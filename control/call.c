@@ -111,11 +111,14 @@ static void add_metadata(struct call_metadata *metadata, const char *key, grpc_s
 void call_metadata_init(struct call_metadata *metadata, const struct control *control,
                         const char *trace_id, const char *span_id)
 {
-    char traceparent[64]; /* W3C Trace Context: version-trace-span-flags, "sampled" */
+    /* W3C Trace Context: version-trace-span-flags, "sampled" */
+    char traceparent[] = "00-00000000000000000000000000000000-0000000000000000-01";
 
     metadata->count = 0;
-    snprintf(traceparent, sizeof(traceparent), "00-%.32s-%.16s-01", trace_id, span_id);
-    add_metadata(metadata, "traceparent", grpc_slice_from_copied_string(traceparent));
+    memcpy(traceparent + 3, trace_id, 32);
+    memcpy(traceparent + 36, span_id, 16);
+    add_metadata(metadata, "traceparent",
+                 grpc_slice_from_copied_buffer(traceparent, sizeof(traceparent) - 1));
     if (GRPC_SLICE_LENGTH(control->bearer) > 0)
         add_metadata(metadata, "authorization", grpc_slice_ref(control->bearer));
 }

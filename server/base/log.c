@@ -209,21 +209,28 @@ static void put_key(struct line *line, const char *key)
     put_string(line, log_format == LOG_TEXT ? "=" : "\":");
 }
 
+static void put_number(struct line *line, uint64_t value)
+{
+    char digits[20];
+    size_t at = sizeof(digits);
+
+    do
+        digits[--at] = (char)('0' + value % 10);
+    while ((value /= 10) > 0);
+    put(line, digits + at, sizeof(digits) - at);
+}
+
 static void put_field(struct line *line, const struct log_field *field)
 {
-    char number[24];
-
     /* So much is there or the field is left out: no field is ever cut in a way that breaks the
      * line. */
     if (field->kind == LOG_FIELD_SKIP || room(line) < KEY_MAX + 32)
         return;
     put_key(line, field->key);
-    if (field->kind == LOG_FIELD_TEXT) {
+    if (field->kind == LOG_FIELD_TEXT)
         put_text(line, field->text);
-    } else {
-        snprintf(number, sizeof(number), "%llu", (unsigned long long)field->number);
-        put_string(line, number);
-    }
+    else
+        put_number(line, field->number);
 }
 
 static void put_time(struct line *line)
@@ -233,6 +240,7 @@ static void put_time(struct line *line)
     static _Thread_local size_t len;
     static _Thread_local time_t second;
     struct timespec now;
+    unsigned ms;
 
     clock_gettime(CLOCK_REALTIME, &now);
     if (len == 0 || now.tv_sec != second) {
@@ -242,7 +250,10 @@ static void put_time(struct line *line)
         gmtime_r(&second, &utc);
         len = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &utc);
     }
-    snprintf(text + len, sizeof(text) - len, ".%03ldZ", now.tv_nsec / 1000000);
+    ms = (unsigned)(now.tv_nsec / 1000000);
+    memcpy(text + len, ".000Z", sizeof(".000Z"));
+    for (size_t at = len + 3; ms > 0; ms /= 10)
+        text[at--] = (char)('0' + ms % 10);
     if (log_format == LOG_JSON) {
         struct log_field field = log_str("time", text);
 
