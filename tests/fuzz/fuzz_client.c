@@ -88,6 +88,7 @@ static void sealed_packets(struct ends *e, struct bytes feed)
     ends_exchange_keys(e);
     e->down.chunk = how & 1 ? 7 : 0;
     e->client.pause = (how & 6) == 6;
+    e->client.messages = 0; /* EXT_INFO may have come with the keys */
     e->client.refuse = (how & 0x18) == 0x18;
     while (feed.len > 0 && both_live(e)) {
         uint8_t what = feed_u8(&feed);
