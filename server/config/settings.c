@@ -132,7 +132,7 @@ const struct setting settings[] = {
     {"transport.rekey_time", "rekey-time", SETTING_DURATION, AT(transport.rekey_ms), SECOND,
      24 * HOUR, "TIME", "new keys after so long"},
     {"transport.rekey_answer", "rekey-answer", SETTING_DURATION, AT(transport.rekey_answer_ms),
-     SECOND, HOUR, "TIME", "a client that has not finished new keys by then is cut off"},
+     SECOND, HOUR, "TIME", "who has not finished new keys by then is cut off"},
     {"log.format", "log-format", SETTING_LOG_FORMAT, AT(log.format), 0, 0, "text|json",
      "key=value lines, or one JSON object a line"},
     {"log.level", "log-level", SETTING_LOG_LEVEL, AT(log.level), 0, 0, "LEVEL",

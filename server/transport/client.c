@@ -219,6 +219,7 @@ void transport_auth_succeeded(struct transport *t)
     assert(t->client != NULL);
     if (!connection_is_open(t) || !t->keys)
         return;
-    t->session->session_state = SSH_SESSION_STATE_AUTHENTICATED;
+    if (t->session->session_state == SSH_SESSION_STATE_AUTHENTICATING)
+        t->session->session_state = SSH_SESSION_STATE_AUTHENTICATED;
     t->session->flags |= SSH_SESSION_FLAG_AUTHENTICATED;
 }

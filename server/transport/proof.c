@@ -1,9 +1,9 @@
 /*
  * SPDX-License-Identifier: Apache-2.0
  *
- * The server's proof that it holds its host key (RFC 4253 section 8), as soon as it comes: nothing
- * is sent under keys that nobody has signed for. libssh would check it later, not against the
- * algorithm that was agreed on, and knows of a certificate only the key.
+ * The server's proof that it holds its host key (RFC 4253 section 8), looked at when it comes.
+ * libssh looks later, when the server's NEWKEYS has come, and would take a key of another type than
+ * agreed on, or another one at each rekey.
  */
 #include "base/alloc.h"
 #include "base/reader.h"

@@ -93,8 +93,9 @@ struct transport *transport_accept(struct transport_server *server, int fd,
  * certificates ("ssh-ed25519-cert-v01@openssh.com"); names we do not know are left out; NULL: what
  * the worker offers. NULL is returned if none is left.
  *
- * What message() gets then is a client's: DEBUG (4), SERVICE_ACCEPT (6), EXT_INFO (7), 51 to 66,
- * and 80 to 127 after transport_auth_succeeded(). */
+ * What message() gets then is a client's: DEBUG (4), EXT_INFO (7); SERVICE_ACCEPT (6), 51 to 53 and
+ * 60 to 66 before transport_auth_succeeded(), 80 to 127 after it. At the wrong time, and 5 and 50
+ * at any time, they end the connection (TRANSPORT_END_PROTOCOL). */
 struct transport *transport_connect(struct transport_server *server, int fd,
                                     const char *host_key_algorithms,
                                     const struct transport_events *events, void *owner);
