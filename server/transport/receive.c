@@ -120,6 +120,7 @@ static bool strip_padding(const struct transport *t, uint8_t *data, struct packe
     return true;
 }
 
+/* No larger than what we send: the answer to it may be as long. */
 static bool decompress(struct transport *t, struct packet *packet)
 {
     ssh_session session = t->session;
@@ -128,7 +129,7 @@ static bool decompress(struct transport *t, struct packet *packet)
         session->in_buffer = ssh_buffer_new();
     if (session->in_buffer == NULL || ssh_buffer_reinit(session->in_buffer) < 0 ||
         ssh_buffer_add_data(session->in_buffer, packet->payload, (uint32_t)packet->len) < 0 ||
-        decompress_buffer(session, session->in_buffer, PACKET_MAX) < 0)
+        decompress_buffer(session, session->in_buffer, TRANSPORT_MESSAGE_MAX - 1) < 0)
         return false;
     packet->payload = ssh_buffer_get(session->in_buffer);
     packet->len = ssh_buffer_get_len(session->in_buffer);

@@ -78,7 +78,7 @@ static void send_now(struct transport *t, struct bytes head, struct bytes data)
 
 static void send_parts(struct transport *t, struct bytes head, struct bytes data)
 {
-    assert(head.len + data.len < PACKET_MAX);
+    assert(head.len + data.len < TRANSPORT_MESSAGE_MAX);
     if (!connection_is_open(t) || head.len == 0)
         return;
     if (t->held.len > 0 || !rekey_lets_send(t)) {

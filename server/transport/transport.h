@@ -106,6 +106,8 @@ void transport_auth_succeeded(struct transport *transport);
  */
 void transport_free(struct transport **transport);
 
+/* Every message is shorter, also one that arrives. */
+#define TRANSPORT_MESSAGE_MAX (256 * 1024)
 /* Queues one message, type byte first. Legal at any time; while keys are exchanged it waits for
  * them. Ignored once the transport has ended. */
 void transport_send(struct transport *transport, struct bytes message);

@@ -336,6 +336,7 @@ static void record(struct transport *t, uint8_t type, struct bytes rest)
 void transport_send(struct transport *t, struct bytes message)
 {
     assert(message.len > 0 && message.data[0] != MSG_USERAUTH_SUCCESS);
+    assert(message.len < TRANSPORT_MESSAGE_MAX);
     record(t, message.data[0], bytes_of(message.data + 1, message.len - 1));
 }
 

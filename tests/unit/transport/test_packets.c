@@ -2,6 +2,8 @@
  * rekeys, endings. */
 #include "unit/transport/pair.h"
 
+#include "transport/connection.h"
+
 static const struct {
     const char *cipher, *mac;
 } suites[] = {
@@ -243,6 +245,28 @@ static void test_ping(void **state)
     buf_put_u8(&message, 0);
     client_send(&p.client, buf_bytes(&message));
     wait_for(&p, p.side.ends == 1);
+    buf_clear(&message);
+    pair_close(&p);
+}
+
+/* What compresses well may be larger than any packet: its answer is no larger than what we send. */
+static void test_ping_that_swells(void **state)
+{
+    struct pair p;
+    struct buf message = {0};
+
+    (void)state;
+    open_with_keys(&p, 0);
+    pair_log_in(&p);
+    p.client.session->current_crypto->do_compress_out = 1;
+    p.side.transport->session->current_crypto->do_compress_in = 1;
+    buf_put_u8(&message, 192);
+    buf_put_u32(&message, TRANSPORT_MESSAGE_MAX - 5);
+    while (message.len < TRANSPORT_MESSAGE_MAX)
+        buf_put_u8(&message, 0);
+    client_send(&p.client, buf_bytes(&message));
+    wait_for(&p, p.side.ends == 1);
+    assert_string_equal(p.side.reason, "packet does not decompress");
     buf_clear(&message);
     pair_close(&p);
 }
@@ -588,6 +612,7 @@ int main(void)
         cmocka_unit_test(test_trickle),
         cmocka_unit_test(test_packet_size),
         cmocka_unit_test(test_ping),
+        cmocka_unit_test(test_ping_that_swells),
         cmocka_unit_test(test_ignored),
         cmocka_unit_test(test_peer_s_disconnect),
         cmocka_unit_test(test_peer_s_eof),
