@@ -547,6 +547,32 @@ static void an_agent_that_signs_with_sha1_is_not_used(void **state)
     expect_probe(s, "ssh-ed25519", "ssh-ed25519:two");
 }
 
+/* It is the client's own program, and what it says goes into a message of ours. */
+static void an_agent_that_signs_at_length_is_not_used(void **state)
+{
+    const size_t len = AGENT_MESSAGE_MAX - 64;
+    struct server *s = *state;
+    struct buf message = {0};
+    size_t done = 0;
+
+    agent_has(s, "ssh-ed25519:one", "ssh-ed25519:two");
+    expect_probe(s, "ssh-ed25519", "ssh-ed25519:one");
+    fake_deliver(s->t, 60, "ss", "ssh-ed25519", "ssh-ed25519:one");
+    turn(s);
+    wire_put(&message, "ucu", (uint32_t)(5 + len), 14, (uint32_t)len);
+    buf_put_cstring(&message, "ssh-ed25519");
+    while (message.len < 9 + len)
+        buf_put_u8(&message, 0);
+    while (done < message.len) {
+        ssize_t wrote = write(s->agent, message.data + done, message.len - done);
+
+        done += wrote > 0 ? (size_t)wrote : 0;
+        turn(s);
+    }
+    expect_probe(s, "ssh-ed25519", "ssh-ed25519:two");
+    buf_clear(&message);
+}
+
 static void a_key_that_the_agent_withholds_is_left_out(void **state)
 {
     struct server *s = *state;
@@ -771,6 +797,7 @@ int main(void)
         login_test(nobody_asked_for_a_probe),
         login_test(the_agent_signs_for_the_key_that_is_wanted),
         login_test(an_agent_that_signs_with_sha1_is_not_used),
+        login_test(an_agent_that_signs_at_length_is_not_used),
         login_test(a_key_that_the_agent_withholds_is_left_out),
         login_test(keys_are_not_offered_where_none_is_taken),
         login_test(there_may_be_no_agent),
