@@ -89,14 +89,21 @@ static void send_plain(struct mux_channel *channel, uint8_t type)
     mux_channel_send(channel, &message);
 }
 
+void mux_channel_await_end(struct mux_channel *channel, enum mux_state state)
+{
+    channel->state = state;
+    if (++channel->mux->closing > CLOSING_MAX)
+        mux_fault(channel->mux, state == MUX_CLOSING
+                                    ? "it does not close its channels"
+                                    : "it does not answer when channels are opened");
+}
+
 void mux_channel_send_close(struct mux_channel *channel)
 {
     if (channel->state != MUX_OPEN)
         return;
     send_plain(channel, MSG_CHANNEL_CLOSE);
-    channel->state = MUX_CLOSING;
-    if (++channel->mux->closing > CLOSING_MAX)
-        mux_fault(channel->mux, "it does not close its channels");
+    mux_channel_await_end(channel, MUX_CLOSING);
 }
 
 /* ---- upstream to client */
@@ -349,7 +356,7 @@ void mux_channel_remove(struct mux_channel *channel)
 {
     struct mux *mux = channel->mux;
 
-    if (channel->state == MUX_CLOSING)
+    if (channel->state == MUX_CLOSING || channel->state == MUX_ABANDONED)
         mux->closing--;
     mux->table[channel->id] = NULL;
     channel->mux = NULL;

@@ -33,7 +33,7 @@ enum { /* RFC 4254 section 5.1 */
 #define WINDOW_MAX_BYTES  (2u * 1024 * 1024)
 #define WINDOW_MIN_BYTES  (4u * 1024)
 #define WINDOWS_MAX_BYTES (16u * 1024 * 1024) /* what one client's upstreams may make us hold */
-#define CLOSING_MAX       4096                /* channels that the upstream is slow to close */
+#define CLOSING_MAX       4096                /* channels that nobody but the upstream keeps */
 #define CLOSE_MAX_MS      10000               /* after that nobody waits for it */
 #define EXTENDED_UNKNOWN  2                   /* any type of extended data but stderr */
 #define EXPECTED_MAX      16                  /* replies that it owes on one channel */
@@ -117,9 +117,10 @@ struct mux {
     const struct mux_events *events;
     void *owner;
     struct mux_channel **table; /* by our id; NULL where free */
-    size_t table_size, closing;
-    size_t turn; /* whose turn it is when the transport has room again */
-    bool faulty; /* the owner knows: nothing is handled any more */
+    size_t table_size;
+    size_t closing; /* MUX_CLOSING and MUX_ABANDONED */
+    size_t turn;    /* whose turn it is when the transport has room again */
+    bool faulty;    /* the owner knows: nothing is handled any more */
 };
 
 /* mux.c */
@@ -138,6 +139,8 @@ struct mux_channel *mux_channel_new(struct mux *mux);
 void mux_channel_begin(struct mux_channel *channel, struct buf *message, uint8_t type);
 void mux_channel_send(struct mux_channel *channel, struct buf *message); /* and clears it */
 void mux_channel_send_close(struct mux_channel *channel);                /* once */
+/* MUX_CLOSING, or MUX_ABANDONED: it is the upstream's turn; counted, since it may take its time. */
+void mux_channel_await_end(struct mux_channel *channel, enum mux_state state);
 void mux_channel_recv_data(struct mux_channel *channel, uint32_t extended_type, struct bytes data);
 void mux_channel_recv_eof(struct mux_channel *channel);
 void mux_channel_recv_close(struct mux_channel *channel);

@@ -91,10 +91,10 @@ void mux_open_cancel(struct mux_open **open)
     if (handle == NULL)
         return;
     channel = handle->channel;
-    channel->state = MUX_ABANDONED; /* its number is the upstream's to answer to */
     channel->stopped = channel->left = true;
     mux_channel_give_up_window(channel);
     buf_clear_secret(&channel->first);
+    mux_channel_await_end(channel, MUX_ABANDONED); /* its number is the upstream's to answer to */
 }
 
 /* ---- the upstream's answer */
@@ -118,6 +118,8 @@ void mux_recv_confirmation(struct mux_channel *channel, struct reader *r)
     channel->peer = peer;
     channel->peer_window = window;
     channel->peer_packet_max = packet_max < PACKET_MAX_BYTES ? packet_max : PACKET_MAX_BYTES;
+    if (abandoned)
+        channel->mux->closing--;
     channel->state = MUX_OPEN;
     if (abandoned) {
         mux_channel_send_close(channel);

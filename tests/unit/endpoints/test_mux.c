@@ -104,6 +104,47 @@ static void test_cancelled_opens(void **state)
     }
 }
 
+/* Who opens and leaves again and again, at an upstream that answers nothing, is not kept for ever. */
+static void test_opens_that_nobody_answers(void **state)
+{
+    struct upstream_world *w = *state;
+    struct fake_message sent;
+    struct user user;
+    size_t asked = 0;
+
+    user_init(&user, w);
+    while (w->faults == 0 && asked < 10000) {
+        ask_direct(&user, (uint32_t)asked++);
+        mux_open_cancel(&user.opening);
+        while (fake_sent(w->transport, &sent))
+            ;
+    }
+    assert_in_range(asked, 1000, 5000);
+    expect_fault(w);
+}
+
+/* What was left and is answered late is not counted twice. */
+static void test_cancelled_opens_are_forgotten(void **state)
+{
+    struct upstream_world *w = *state;
+    struct user user;
+
+    user_init(&user, w);
+    for (uint32_t i = 0; i < 6000; i++) {
+        ask_direct(&user, 0);
+        mux_open_cancel(&user.opening);
+        if (i % 2 == 0) {
+            deliver(w, OPEN_FAILURE, "uuss", 0, 1, "no", "");
+            continue;
+        }
+        deliver(w, CONFIRMATION, "uuuu", 0, 9, 10, 10);
+        expect_sent(w, CH_CLOSE, "u", 9);
+        deliver(w, CH_CLOSE, "u", 0);
+    }
+    world_turn(w);
+    expect_quiet(w);
+}
+
 /* ---- data to the client */
 
 static void test_data_and_window(void **state)
@@ -626,6 +667,8 @@ int main(void)
         world_test(test_direct_streamlocal),
         world_test(test_refusals_are_cleaned),
         world_test(test_cancelled_opens),
+        world_test(test_opens_that_nobody_answers),
+        world_test(test_cancelled_opens_are_forgotten),
         world_test(test_data_and_window),
         world_test(test_back_pressure),
         world_test(test_data_beyond_the_window),
