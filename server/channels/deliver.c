@@ -23,9 +23,21 @@ void channel_tell(struct channel *channel, const char *text)
     free(line);
 }
 
+static void send_flow_control(struct channel *channel)
+{
+    struct buf fields = {0};
+
+    channel->flow_due = false;
+    buf_put_bool(&fields, channel->flow_can_do);
+    channel_send_request(channel, "xon-xoff", buf_bytes(&fields));
+    buf_clear(&fields);
+}
+
 void channel_resume(struct channel *channel)
 {
     channel->starved = false;
+    if (channel->flow_due && channel->state == CHANNEL_OPEN)
+        send_flow_control(channel);
     if (channel->endpoint != NULL)
         channel->endpoint->ops->resume(channel->endpoint);
 }
@@ -131,16 +143,20 @@ static void on_exit_signal(void *owner, const Policy__ExitSignal *exit)
     buf_clear(&fields);
 }
 
+/* It costs whoever sends it no window: while the client does not read, only the last one is kept.
+ */
 static void on_client_flow_control(void *owner, bool can_do)
 {
     struct channel *channel = owner;
-    struct buf fields = {0};
 
     if (channel->state != CHANNEL_OPEN)
         return;
-    buf_put_bool(&fields, can_do);
-    channel_send_request(channel, "xon-xoff", buf_bytes(&fields));
-    buf_clear(&fields);
+    channel->flow_can_do = can_do;
+    channel->flow_due = transport_room(channel->channels->transport) == 0;
+    if (channel->flow_due)
+        channel->starved = true;
+    else
+        send_flow_control(channel);
 }
 
 static void on_break_answer(void *owner, uint32_t id, bool handled)

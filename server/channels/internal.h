@@ -117,6 +117,8 @@ struct channel {
     uint32_t peer_window_most; /* that the client ever gave */
     uint64_t packets_lost;     /* of those that are packets, either way */
     bool starved;              /* the endpoint waits for ops->resume() */
+    bool flow_due;             /* xon-xoff waits for room */
+    bool flow_can_do;          /* what it says */
     bool output_unwanted;      /* eow@openssh.com: data is dropped, stderr is not */
     uint64_t bytes_out;
 

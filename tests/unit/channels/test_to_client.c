@@ -97,6 +97,33 @@ static void flow_control_is_told(void **state)
     expect_nothing(c);
 }
 
+/* An upstream, or the policy, may send more of it than the client reads. */
+static void flow_control_waits_for_room(void **state)
+{
+    struct client *c = *state;
+    struct stream *stream = open_exec(c, PEER, 0);
+    Policy__ChannelAction action = POLICY__CHANNEL_ACTION__INIT;
+    Policy__ClientFlowControl may = POLICY__CLIENT_FLOW_CONTROL__INIT;
+
+    action.action_case = POLICY__CHANNEL_ACTION__ACTION_CLIENT_FLOW_CONTROL;
+    action.client_flow_control = &may;
+    fake_set_room(c->transport, 0);
+    for (int i = 0; i < 100; i++) {
+        may.can_do = i % 2 == 0;
+        fake_stream_push(stream, &action.base);
+    }
+    expect_nothing(c);
+    fake_set_room(c->transport, 1000);
+    expect_sent(c, REQUEST, "usbb", PEER, "xon-xoff", false, false);
+    expect_nothing(c);
+    may.can_do = true;
+    fake_stream_push(stream, &action.base);
+    expect_sent(c, REQUEST, "usbb", PEER, "xon-xoff", false, true);
+    fake_set_room(c->transport, 0);
+    fake_set_room(c->transport, 1000);
+    expect_nothing(c);
+}
+
 static void our_own_packet_size_bounds_the_peers(void **state)
 {
     struct client *c = *state;
@@ -273,6 +300,7 @@ int main(void)
         client_test(data_keeps_within_the_peers_packet_and_window),
         client_test(unwanted_output_is_dropped),
         client_test(flow_control_is_told),
+        client_test(flow_control_waits_for_room),
         client_test(our_own_packet_size_bounds_the_peers),
         client_test(the_peers_window_may_reach_its_limit),
         client_test(a_starved_channel_goes_on_when_there_is_room),
