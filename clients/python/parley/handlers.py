@@ -142,11 +142,11 @@ class Policy:
         raise NotImplementedError
 
     async def tun_requested(self, ctx: Context, unit: Optional[int]):
-        """forward(), stream(), upstream() or refuse()."""
+        """forward(), stream() or refuse()."""
         raise NotImplementedError
 
     async def tap_requested(self, ctx: Context, unit: Optional[int]):
-        """forward(), stream(), upstream() or refuse()."""
+        """forward(), stream() or refuse()."""
         raise NotImplementedError
 
     # ---- listeners

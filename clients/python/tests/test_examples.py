@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import pwd
+import types
 from pathlib import Path
 
 import grpc
@@ -182,6 +183,36 @@ def test_shell_server(tmp_path, monkeypatch):
     keys.unlink()
     os.mkfifo(keys)
     assert module.authorized_keys(CONTEXT.user) == b""
+
+
+# ---- the jump host
+
+
+def test_jump_host(tmp_path):
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "alice").write_text("ssh-ed25519 AAAA alice\n")
+    (tmp_path / "id").write_bytes(b"private")
+    (tmp_path / "known_hosts").write_bytes(b"known")
+    (tmp_path / "table").write_text(
+        "# who server where\n\nalice web1 deploy@10.0.0.1\nalice db postgres@db.example:2200\nalice broken x\nbob web1 root@10.0.0.1\n"
+    )
+    policy = example("jump_host").JumpHost(tmp_path)
+
+    def way(user):
+        return policy.way(types.SimpleNamespace(user=user))
+
+    db = way("alice+db")
+    assert (db.host, db.port, db.user) == ("db.example", 2200, "postgres")
+    assert (db.private_key, db.known_hosts) == (b"private", b"known")
+    assert (way("alice+web1").port, way("bob+web1").user) == (22, "root")
+    for user in ("alice", "alice+", "alice+broken", "alice+web2", "bob+db", "+web1", "# who", "alice+web1+db", ""):
+        assert way(user) is None, user
+    assert ask(policy, "BeginAuth").authorized_keys == b"ssh-ed25519 AAAA alice\n"
+    (tmp_path / "keys" / "alice").unlink()
+    assert ask(policy, "BeginAuth").authorized_keys == b""
+    assert ask(policy, "AuthCompleted").HasField("deny")  # alice alone goes nowhere
+    assert ask(policy, "SessionRequested").HasField("refuse")
+    assert ask(policy, "ConnectionRequested", dest_host="x", dest_port=1).HasField("refuse")
 
 
 # ---- the demo

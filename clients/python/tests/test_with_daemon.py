@@ -151,6 +151,52 @@ def test_demo(tmp_path):
     asyncio.run(play())
 
 
+def test_jump_host(tmp_path):
+    """Alice's key lets her in to the jump host only, whose own key lets her go on."""
+    alice, jump, host = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(3))
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "alice").write_bytes(alice.export_public_key())
+    jump.write_private_key(tmp_path / "id")
+
+    class Server(asyncssh.SSHServer):
+        def validate_public_key(self, username, key):
+            return username == "deploy" and key == jump.convert_to_public()
+
+        def public_key_auth_supported(self):
+            return True
+
+        def connection_requested(self, *_where):
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, "not even here")
+
+    def program(process):
+        process.stdout.write(f"{process.get_extra_info('username')}: {process.command}\n")
+        process.exit(7)
+
+    async def play():
+        options = {"server_factory": Server, "process_factory": program, "server_host_keys": [host]}
+        async with asyncssh.listen("127.0.0.1", 0, **options) as server, daemon(tmp_path, "jump_host.py", str(tmp_path)) as port:
+            there = server.get_port()
+            public = host.export_public_key().decode()
+            (tmp_path / "known_hosts").write_text(f"[127.0.0.1]:{there} {public}")
+            (tmp_path / "table").write_text(f"alice web1 deploy@127.0.0.1:{there}\nalice no nobody@127.0.0.1:{there}\n")
+            async with connect(port, "alice+web1", client_keys=[alice]) as client:
+                result = await client.run("date")
+                assert (result.stdout, result.exit_status) == ("deploy: date\n", 7)
+                with pytest.raises(asyncssh.ChannelOpenError) as refused:
+                    await client.open_connection("web1.example", 80)
+                assert "not even here" in refused.value.reason
+            async with connect(port, "alice+no", client_keys=[alice]) as client:
+                result = await client.run("date")
+                assert result.exit_status == 255 and "127.0.0.1" in result.stderr
+            with pytest.raises(asyncssh.PermissionDenied):
+                await connect(port, "bob+web1", client_keys=[alice])
+            with pytest.raises(asyncssh.Error):  # she is let in, and put out again
+                async with connect(port, "alice", client_keys=[alice]) as client:
+                    await client.run("date")
+
+    asyncio.run(play())
+
+
 def test_shell_server(tmp_path):
     """Whoever runs the tests logs in to their own account; a key that is not listed does not."""
     me = pwd.getpwuid(os.getuid())
