@@ -1,4 +1,5 @@
-/* parley-bench-policy unix:/path: serves until TERM or INT. One completion queue, one thread. */
+/* parley-bench-policy unix:/path [KEY HOST_KEY]: serves until TERM or INT. One completion queue,
+ * one thread. */
 #include "policy.h"
 
 #include <pthread.h>
@@ -51,8 +52,8 @@ int main(int argc, char **argv)
     sigset_t stop;
     int signal;
 
-    if (argc != 2) {
-        fprintf(stderr, "usage: parley-bench-policy unix:/path\n");
+    if ((argc != 2 && argc != 4) || (argc == 4 && !upstream_load(argv[2], argv[3]))) {
+        fprintf(stderr, "usage: parley-bench-policy unix:/path [KEY HOST_KEY]\n");
         return 2;
     }
     sigemptyset(&stop);

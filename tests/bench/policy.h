@@ -38,6 +38,13 @@ void asks_arm(struct policy *policy);      /* after */
 void channels_register(struct policy *policy);
 void channels_arm(struct policy *policy);
 
+/* ---- policy_upstream.c */
+
+/* A user's private key, and the public host key of the servers. */
+bool upstream_load(const char *key_file, const char *host_key_file);
+/* NULL: this user's channels end here. */
+Policy__UpstreamEndpoint *upstream_for(const Policy__Context *context);
+
 /* ---- policy_wire.c */
 
 grpc_byte_buffer *wire_pack(const ProtobufCMessage *message);

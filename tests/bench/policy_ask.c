@@ -58,6 +58,8 @@ static Policy__ForwardEndpoint forward = POLICY__FORWARD_ENDPOINT__INIT;
 static const ProtobufCMessage *choose_completed(const ProtobufCMessage *question);
 /* "run COMMAND": the daemon runs it, as sshd would, and as whoever we are. */
 static const ProtobufCMessage *choose_program(const ProtobufCMessage *question);
+static const ProtobufCMessage *choose_open(const ProtobufCMessage *question);
+static const ProtobufCMessage *choose_session(const ProtobufCMessage *question);
 
 static struct handler handlers[] = {
     {.name = "ConnectionMade", .answer = &connection_made.base},
@@ -67,8 +69,8 @@ static struct handler handlers[] = {
     {.name = "ValidatePublicKey", .answer = &credential.base},
     {.name = "ValidatePassword", .answer = &password.base},
     {.name = "AuthCompleted", .answer = &completed.base, .choose = choose_completed},
-    {.name = "ConnectionRequested", .answer = &opened.base},
-    {.name = "SessionRequested", .answer = &session.base},
+    {.name = "ConnectionRequested", .answer = &opened.base, .choose = choose_open},
+    {.name = "SessionRequested", .answer = &session.base, .choose = choose_session},
     {.name = "PtyRequested", .answer = &grant.base},
     {.name = "EnvRequested", .answer = &grant.base},
     {.name = "ShellRequested", .answer = &program.base},
@@ -111,6 +113,32 @@ static const ProtobufCMessage *choose_completed(const ProtobufCMessage *question
     answer.outcome_case = POLICY__AUTH_COMPLETED_ANSWER__OUTCOME_ALLOW;
     answer.allow = &allow;
     answer.supervise = true;
+    return &answer.base;
+}
+
+static const ProtobufCMessage *choose_open(const ProtobufCMessage *question)
+{
+    static Policy__OpenAnswer answer = POLICY__OPEN_ANSWER__INIT;
+    Policy__UpstreamEndpoint *upstream =
+        upstream_for(((const Policy__ConnectionRequestedRequest *)question)->context);
+
+    if (upstream == NULL)
+        return NULL;
+    answer.endpoint_case = POLICY__OPEN_ANSWER__ENDPOINT_UPSTREAM;
+    answer.upstream = upstream;
+    return &answer.base;
+}
+
+static const ProtobufCMessage *choose_session(const ProtobufCMessage *question)
+{
+    static Policy__SessionAnswer answer = POLICY__SESSION_ANSWER__INIT;
+    Policy__UpstreamEndpoint *upstream =
+        upstream_for(((const Policy__SessionRequestedRequest *)question)->context);
+
+    if (upstream == NULL)
+        return NULL;
+    answer.endpoint_case = POLICY__SESSION_ANSWER__ENDPOINT_UPSTREAM;
+    answer.upstream = upstream;
     return &answer.base;
 }
 

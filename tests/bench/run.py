@@ -15,10 +15,11 @@ from pathlib import Path
 
 import report
 import works
+from jump import Target
 from servers import ROOT, Asyncssh, Failure, Keys, Parley, Server, Sshd
 
 SPARE_FILES = 512
-GROUPS = ("login", "bulk", "process", "forward", "echo", "decision", "idle", "crowd", "guess")
+GROUPS = ("login", "bulk", "process", "forward", "upstream", "echo", "decision", "idle", "crowd", "guess")
 
 
 def parse() -> argparse.Namespace:
@@ -73,6 +74,7 @@ class Run:
         self.parley = Parley(work, keys, args.build, args.parleyd_arg)
         everyone = [self.parley, Sshd(work, keys), Asyncssh(work, keys)]
         self.servers = [server for server in everyone if server.name in args.servers.split(",")]
+        self.targets = [Target(work, keys, cipher) for cipher in works.CIPHERS] if "upstream" in self.groups else []
         self.results = report.Results()
         self.bench = works.Bench(args.build, sizes, self.results)
         self.words = {
@@ -99,12 +101,17 @@ class Run:
             for cipher in works.CIPHERS:
                 for way in ("down", "up"):
                     jobs.append(lambda bench, server, way=way, cipher=cipher: works.forward(bench, server, way, cipher))
+        if "upstream" in self.groups:
+            for target in self.targets:
+                jobs.append(lambda bench, server, target=target: works.upstream(bench, server, target))
         if "echo" in self.groups:
             jobs += [lambda bench, server, beside=beside: works.echo(bench, server, beside) for beside in (False, True)]
         return jobs
 
     def rounds(self) -> None:
         jobs = self.jobs()
+        for target in self.targets:
+            target.start()
         for server in self.servers:
             server.start()
             if jobs:
@@ -137,7 +144,7 @@ class Run:
             works.guess(self.bench, self.parley)
 
     def stop(self) -> None:
-        for server in self.servers:
+        for server in [*self.servers, *self.targets]:
             server.stop()
 
 

@@ -26,6 +26,11 @@ class Failure(Exception):
     """The bench cannot go on; the text says why."""
 
 
+def deathsig() -> None:
+    """In a child: goes with us."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -52,7 +57,7 @@ class Process:
         self.group.root_pid = self.popen.pid
 
     def _prepare(self) -> None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        deathsig()
         self.group.enter()
 
     def check(self) -> None:
@@ -156,7 +161,8 @@ class Parley(Server):
 
     def start(self) -> None:
         program = self.build / "bench/parley-bench-policy"
-        self.policy = Process("policy", [str(program), self.policy_address], self.work)
+        keys = [str(self.keys.user_key), str(self.keys.host_key.with_suffix(".pub"))]
+        self.policy = Process("policy", [str(program), self.policy_address, *keys], self.work)
         for _ in range(200):
             self.policy.check()
             if (self.work / "policy.sock").exists():
@@ -199,17 +205,18 @@ class Sshd(Server):
     commands = {"true": "true", "source": "head -c {} /dev/zero", "sink": "cat >/dev/null", "echo": "cat"}
     programs = {"down": commands["source"], "up": commands["sink"], "true": "true"}
 
+    def config(self) -> str:
+        text = SSHD_CONFIG.format(port=self.port, host_key=self.keys.host_key, authorized=self.keys.authorized)
+        return text + ("PerSourcePenalties no\n" if self.release() >= (9, 8) else "")
+
     def args(self) -> list[str]:
         program = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
         if program is None:
             raise Failure("sshd is missing: apt-get install openssh-server")
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # its privilege separation directory
-        config = self.work / "sshd_config"
-        text = SSHD_CONFIG.format(port=self.port, host_key=self.keys.host_key, authorized=self.keys.authorized)
-        if self.release() >= (9, 8):
-            text += "PerSourcePenalties no\n"
-        config.write_text(text)
+        config = self.work / f"{self.name}_config"
+        config.write_text(self.config())
         return [program, "-D", "-e", "-f", str(config)]
 
     def release(self) -> tuple[int, int]:
@@ -247,7 +254,7 @@ class Peer:
             [str(ROOT / ".venv/bin/python"), "-B", str(HERE / "peer.py"), str(size)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            preexec_fn=lambda: _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+            preexec_fn=deathsig,
         )
         self.ports = dict(zip(("down", "up"), map(int, self.popen.stdout.readline().split())))
 
@@ -269,7 +276,7 @@ class Load:
             args,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            preexec_fn=lambda: _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+            preexec_fn=deathsig,
         )
 
     def line(self) -> bytes:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from jump import Target, Way
 from report import Results
 from servers import HERE, ROOT, Failure, Load, Parley, Peer, Server
 
@@ -114,6 +115,34 @@ def forward(bench: Bench, server: Server, direction: str, cipher: str) -> None:
         transfer(bench, server, direction, cipher, size, "", "forward_", forward=peer.ports[direction])
     finally:
         peer.stop()
+
+
+def upstream(bench: Bench, server: Server, target: Target) -> None:
+    """Through the server as a jump host: ours ends the client's SSH and is a client of the target's; through sshd it is
+    `ssh -J`, so that the client has both, and sshd passes bytes that it cannot read."""
+    if not server.forwards:
+        return
+    size = bench.sizes.bulk
+    way = Way(server, target)
+    peer = Peer(size)
+    cipher = target.cipher.partition("@")[0].partition("-poly")[0]
+    try:
+        for direction in ("down", "up"):
+            carry(bench, server, way, f"upstream_{direction}_{cipher}", direction, size)
+            if cipher == "aes128-gcm":
+                carry(bench, server, way, f"upstream_w_{direction}_{cipher}", direction, size, peer.ports[direction])
+    finally:
+        peer.stop()
+        way.close()
+
+
+def carry(bench: Bench, server: Server, way: Way, key: str, direction: str, size: int, forward: int | None = None) -> None:
+    time.sleep(SETTLE_S)
+    meter = Meter(server)
+    seconds = way.move(direction, size, forward)
+    for name, spent in meter.stop().items():
+        bench.add(f"{key}_cpu", name, spent / (size / 1e9))
+    bench.add(f"{key}_speed", server.name, size / 1e6 / seconds)
 
 
 def transfer(
