@@ -102,6 +102,88 @@ static void test_messages_wait_for_keys(void **state)
     ends_close(&e);
 }
 
+static struct ssh_cipher_struct *opener(const struct ends *e)
+{
+    return e->client.transport->session->current_crypto->in_cipher;
+}
+
+/* Data both ways all the while. Returns how often the keys were new. */
+static unsigned exchange_data(struct ends *e, unsigned messages)
+{
+    static uint8_t data[32768];
+    uint64_t packets = 0;
+    unsigned rekeys = 0;
+
+    for (uint32_t up = 0, down = 0; up < messages || down < messages;) {
+        if (up < messages && transport_room(e->client.transport) > 0)
+            transport_send_data(e->client.transport, up++, 0, bytes_of(data, sizeof(data)));
+        if (down < messages && transport_room(e->server.transport) > 0)
+            transport_send_data(e->server.transport, down++, 0, bytes_of(data, sizeof(data)));
+        turns(e, 1);
+        rekeys += opener(e)->packets < packets;
+        packets = opener(e)->packets;
+    }
+    wait_for(e, e->client.data == messages && e->server.data == messages);
+    assert_int_equal(e->client.disorder + e->server.disorder, 0);
+    assert_int_equal(e->client.keys, 1);
+    return rekeys;
+}
+
+/* As a daemon that is its own upstream: one buffer, one line of handshakes, one set of offers. */
+static void test_both_on_one_worker(void **state)
+{
+    struct transport_settings settings = {.rekey_bytes = 1 << 20};
+    struct transport_server *worker = server_for_pairs(&settings);
+    struct ends e;
+
+    (void)state;
+    ends_open_on(&e, worker, worker);
+    e.far = NULL;
+    ends_exchange_keys(&e);
+    ends_log_in(&e);
+    assert_true((e.client.transport->session->flags & SSH_SESSION_FLAG_KEX_STRICT) != 0);
+    assert_in_range(exchange_data(&e, 160), 3, 10);
+    ends_close(&e);
+}
+
+/* What the keys could be computed from again goes with the exchange, the first and each other. */
+static void expect_forgotten(const struct transport *t)
+{
+    const struct ssh_crypto_struct *crypto = t->session->current_crypto;
+
+    assert_null(crypto->shared_secret);
+    assert_null(crypto->ecdh_privkey);
+    assert_null(crypto->dh_ctx);
+    assert_null(crypto->server_pubkey);
+    assert_null(crypto->client_kex.methods[SSH_KEX]);
+    assert_null(crypto->server_kex.methods[SSH_KEX]);
+#if LIBSSH_VERSION_INT >= SSH_VERSION_INT(0, 12, 0)
+    assert_null(crypto->curve25519_privkey);
+    assert_null(crypto->mlkem_privkey);
+    assert_null(crypto->hybrid_shared_secret);
+#endif
+}
+
+static void test_an_exchange_is_forgotten(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SUITES; i++) {
+        struct ends e;
+
+        if (libssh_lacks(suites[i].kex))
+            continue;
+        open_suite(&e, i, (struct transport_settings){0});
+        expect_forgotten(e.client.transport);
+        expect_forgotten(e.server.transport);
+        ends_log_in(&e);
+        begin_rekey(e.client.transport);
+        wait_for(&e, !e.client.transport->exchanging && !e.server.transport->exchanging);
+        expect_forgotten(e.client.transport);
+        expect_forgotten(e.server.transport);
+        ends_close(&e);
+    }
+}
+
 /* ---- what a server may not send */
 
 static void expect_refused(struct ends *e)
@@ -177,33 +259,6 @@ static void test_every_number(void **state)
 }
 
 /* ---- rekeys */
-
-static struct ssh_cipher_struct *opener(const struct ends *e)
-{
-    return e->client.transport->session->current_crypto->in_cipher;
-}
-
-/* Data both ways all the while. Returns how often the keys were new. */
-static unsigned exchange_data(struct ends *e, unsigned messages)
-{
-    static uint8_t data[32768];
-    uint64_t packets = 0;
-    unsigned rekeys = 0;
-
-    for (uint32_t up = 0, down = 0; up < messages || down < messages;) {
-        if (up < messages && transport_room(e->client.transport) > 0)
-            transport_send_data(e->client.transport, up++, 0, bytes_of(data, sizeof(data)));
-        if (down < messages && transport_room(e->server.transport) > 0)
-            transport_send_data(e->server.transport, down++, 0, bytes_of(data, sizeof(data)));
-        turns(e, 1);
-        rekeys += opener(e)->packets < packets;
-        packets = opener(e)->packets;
-    }
-    wait_for(e, e->client.data == messages && e->server.data == messages);
-    assert_int_equal(e->client.disorder + e->server.disorder, 0);
-    assert_int_equal(e->client.keys, 1);
-    return rekeys;
-}
 
 static void test_rekey_by_volume(void **state)
 {
@@ -741,6 +796,8 @@ int main(void)
         cmocka_unit_test(test_messages_both_ways),
         cmocka_unit_test(test_one_byte_at_a_time),
         cmocka_unit_test(test_messages_wait_for_keys),
+        cmocka_unit_test(test_both_on_one_worker),
+        cmocka_unit_test(test_an_exchange_is_forgotten),
         cmocka_unit_test(test_connection_messages_need_login),
         cmocka_unit_test(test_every_number),
         cmocka_unit_test(test_rekey_by_volume),
