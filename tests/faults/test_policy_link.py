@@ -82,6 +82,18 @@ class Keystrokes:
         assert message.string() == key
 
 
+def keystrokes(port: int) -> Keystrokes | None:
+    try:
+        return Keystrokes(port)
+    except (Disconnected, Closed, AssertionError):
+        return None
+
+
+def start_typing(port: int) -> Keystrokes:
+    """Where nothing is wrong. Deadlines are short here, and a machine that is busy may miss one."""
+    return poll(lambda: keystrokes(port), "a session while the policy is well")
+
+
 class Setup:
     """parleyd -> proxy -> policy for decisions; streams go to the policy past the proxy."""
 
@@ -131,8 +143,8 @@ def test_outage(setup: Setup, outage: str) -> None:
     """Nobody gets in while it lasts, each decision is counted and has its reason, the session that was there lives on, and
     logins work again within two seconds."""
     fail, mend = OUTAGES[outage]
-    assert login(setup.port) and not login(setup.port, "wrong")
-    session = Keystrokes(setup.port)
+    assert poll(lambda: login(setup.port), "a login") and not login(setup.port, "wrong")
+    session = start_typing(setup.port)
     before = setup.log.total()
     fail(setup.proxy)
     assert not any(try_many(setup.port, 12)), setup.daemon.log[-4000:]
@@ -160,7 +172,7 @@ def test_outage(setup: Setup, outage: str) -> None:
 def test_long_outage(setup: Setup, outage: str) -> None:
     """So long that the pauses between attempts to connect have grown as far as they do."""
     fail, mend = OUTAGES[outage]
-    assert login(setup.port)
+    poll(lambda: login(setup.port), "a login")
     fail(setup.proxy)
     end = time.monotonic() + 8
     while time.monotonic() < end:
@@ -178,8 +190,8 @@ HALF_OPEN_S = 30.0  # a half-open connection must have been replaced so long aft
 def test_half_open(setup: Setup) -> None:
     """Bytes are acknowledged and lost, for good; the policy is well. Found by the deadlines of what is asked, and replaced: the session
     that was there, and what its stream carries, is none the wiser."""
-    assert login(setup.port) and not login(setup.port, "wrong")
-    session = Keystrokes(setup.port)
+    assert poll(lambda: login(setup.port), "a login") and not login(setup.port, "wrong")
+    session = start_typing(setup.port)
     accepted = setup.proxy.accepted
     setup.proxy.deafen()
     began = time.monotonic()
@@ -200,7 +212,7 @@ def test_half_open_for_streams(work: Path, policy: Policy, start_daemon: Callabl
     policy.on.Channel = cat
     with Proxy(f"unix:{work}/proxy.sock", policy.target) as proxy:
         daemon = start_daemon("--stream-target", f"far=unix:{work}/proxy.sock", *SHORT)
-        Keystrokes(daemon.port).client.close()
+        start_typing(daemon.port).client.close()
         proxy.deafen()
         began, tries = time.monotonic(), 0
         while True:
@@ -230,7 +242,7 @@ def test_trickle(setup: Setup) -> None:
     began = time.monotonic()
     seconds_to_login(setup.port, began)
     assert not login(setup.port, "wrong")
-    Keystrokes(setup.port).client.close()
+    start_typing(setup.port).client.close()
 
 
 # ---- reset at byte N
@@ -307,11 +319,11 @@ def test_frames(setup: Setup, moment: str) -> None:
         return await hang(request, context) if request.password == "held" else original(request, context)
 
     setup.policy.on.ValidatePassword = check
-    session = Keystrokes(setup.port)
+    session = start_typing(setup.port)
     memory = rss_kib(setup.daemon.pid)
     slow: list[str] = []
     for name, data in FRAMES.items():
-        assert login(setup.port), name
+        poll(lambda: login(setup.port), f"a login before {name}")
         client = None
         if moment == "asked":
             client = RawClient(setup.port)
@@ -369,7 +381,7 @@ def test_stopped_process(work: Path, start_daemon: Callable[..., Daemon]) -> Non
     process = PolicyProcess(f"unix:{work}/policy.sock")
     try:
         daemon = start_daemon(*SHORT)
-        assert open_login(daemon.port)
+        poll(lambda: open_login(daemon.port), "a login")
         session = RawClient(daemon.port).login()
         channel = session.execute("cat")
         session.data(channel, b"before")
@@ -410,7 +422,7 @@ def test_restart_every_second_under_load(work: Path, start_daemon: Callable[...,
     try:
         daemon = start_daemon(*SHORT)
         log = DecisionLog(daemon)
-        assert open_login(daemon.port)
+        poll(lambda: open_login(daemon.port), "a login")
         threads = [threading.Thread(target=load, args=(daemon.port,)) for _ in range(4)]
         for thread in threads:
             thread.start()
