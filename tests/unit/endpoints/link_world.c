@@ -207,3 +207,11 @@ void link_user_clear(struct link_user *user)
     free(user->why);
     *user = (struct link_user){0};
 }
+
+void link_user_expect_failed(struct link_user *user, const char *why)
+{
+    assert_int_equal(user->ready, 0);
+    assert_int_equal(user->failed, 1);
+    assert_string_equal(user->why, why);
+    link_user_clear(user);
+}

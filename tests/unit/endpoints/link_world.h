@@ -60,5 +60,7 @@ struct link_user {
 void link_user_begin(struct link_world *w, struct link_user *user,
                      const Policy__UpstreamEndpoint *answer);
 void link_user_clear(struct link_user *user);
+/* Never ready, and told this; clears it. */
+void link_user_expect_failed(struct link_user *user, const char *why);
 
 #endif

@@ -115,14 +115,6 @@ static void the_first_hop_is_shared(void **state)
     link_user_clear(&late);
 }
 
-static void expect_failed(struct link_user *user, const char *why)
-{
-    assert_int_equal(user->ready, 0);
-    assert_int_equal(user->failed, 1);
-    assert_string_equal(user->why, why);
-    link_user_clear(user);
-}
-
 static void the_first_hop_may_fail(void **state)
 {
     struct link_world *w = *state;
@@ -134,9 +126,9 @@ static void the_first_hop_may_fail(void **state)
     link_world_trust(outer, "ssh-ed25519:evil");
     link_world_turn(w);
     assert_int_equal(fake_sent_waiting(outer), 0);
-    expect_failed(&user,
-                  link_world_words(w, "the host key is not the one that is known (ssh-ed25519 "
-                                      "SHA256:ssh-ed25519:evil)"));
+    link_user_expect_failed(
+        &user, link_world_words(w, "the host key is not the one that is known (ssh-ed25519 "
+                                   "SHA256:ssh-ed25519:evil)"));
     assert_int_equal(fake_transports_alive(), 1);
 }
 
@@ -151,7 +143,7 @@ static void it_may_refuse_the_way(void **state)
     begin_two(w, &user, &outer);
     fake_deliver(outer, 92, "uuss", 0u, 2u, "open failed\x1b", "");
     link_world_turn(w);
-    expect_failed(&user, why);
+    link_user_expect_failed(&user, why);
     assert_true(fake_disconnected(outer).called); /* nobody needs it any more */
     free(why);
 }
@@ -168,8 +160,8 @@ static void the_inner_key_is_checked_too(void **state)
     assert_int_equal(fake_sent_waiting(inner), 0);
     link_world_turn(w);
     assert_int_equal(fake_sent_waiting(inner), 0);
-    expect_failed(&user, "inner.example.org: the host key is not the one that is known "
-                         "(ssh-ed25519 SHA256:ssh-ed25519:host)");
+    link_user_expect_failed(&user, "inner.example.org: the host key is not the one that is known "
+                                   "(ssh-ed25519 SHA256:ssh-ed25519:host)");
 }
 
 static void what_ends_the_first_hop_is_told(void **state)
@@ -187,7 +179,7 @@ static void what_ends_the_first_hop_is_told(void **state)
     assert_int_equal(read(fake_descriptor(inner), &byte, 1), 0); /* as the transport would see it */
     fake_end(inner, TRANSPORT_END_EOF, 0, "the server closed the connection");
     link_world_turn(w);
-    expect_failed(&user, link_world_words(w, "disconnected: shutting down"));
+    link_user_expect_failed(&user, link_world_words(w, "disconnected: shutting down"));
     assert_int_equal(fake_transports_alive(), 0);
 }
 
@@ -251,7 +243,7 @@ static void each_hop_has_its_own_deadline(void **state)
     begin_two(w, &user, &outer);
     while (user.failed == 0 && clock_ms() < until)
         event_base_loop(loop_events(w->loop), EVLOOP_ONCE);
-    expect_failed(&user, "inner.example.org: the server did not answer in time");
+    link_user_expect_failed(&user, "inner.example.org: the server did not answer in time");
 }
 
 int main(void)

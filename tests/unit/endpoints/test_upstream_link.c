@@ -9,14 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static void expect_failed(struct link_user *user, const char *why)
-{
-    assert_int_equal(user->ready, 0);
-    assert_int_equal(user->failed, 1);
-    assert_string_equal(user->why, why);
-    link_user_clear(user);
-}
-
 /* ---- the course of it */
 
 static void it_is_dialled_trusted_and_logged_in(void **state)
@@ -117,105 +109,6 @@ static void what_differs_is_not_shared(void **state)
     link_user_clear(&first);
 }
 
-/* ---- the host key */
-
-/* Nothing is sent to who is not who he should be, and it is said who he is. */
-static void expect_mistrust(struct link_world *w, const char *key, const char *words)
-{
-    struct link_user user = {0};
-    struct transport *t;
-
-    w->first.known_hosts = (ProtobufCBinaryData){w->known_hosts.len, w->known_hosts.data};
-    link_user_begin(w, &user, &w->answer);
-    t = link_world_reached(w);
-    link_world_trust(t, key);
-    assert_int_equal(fake_sent_waiting(t), 0);
-    assert_int_equal(fake_disconnected(t).code, 9);
-    link_world_turn(w);
-    assert_int_equal(fake_sent_waiting(t), 0);
-    expect_failed(&user, link_world_words(w, words));
-    fake_flush_disconnect(t);
-    link_world_turn(w);
-    assert_int_equal(fake_transports_alive(), 0);
-}
-
-static void a_wrong_host_key_gets_nothing(void **state)
-{
-    struct link_world *w = *state;
-    char *name = xasprintf("[127.0.0.1]:%u", (unsigned)w->port);
-
-    expect_mistrust(
-        w, "ssh-ed25519:evil",
-        "the host key is not the one that is known (ssh-ed25519 SHA256:ssh-ed25519:evil)");
-    expect_mistrust(w, "ssh-rsa:evil", "the host key is not known (ssh-rsa SHA256:ssh-rsa:evil)");
-    expect_mistrust(w, "garbage", "the host key is not known (a key that cannot be read)");
-    expect_mistrust(w, "", "the host key is not known (a key that cannot be read)");
-    link_world_put_host(&w->known_hosts, "@revoked ", name, HOST_KEY);
-    expect_mistrust(w, HOST_KEY, "the host key is revoked (ssh-ed25519 SHA256:ssh-ed25519:host)");
-    buf_reset(&w->known_hosts);
-    link_world_put_host(&w->known_hosts, "", "127.0.0.1", HOST_KEY);
-    expect_mistrust(w, HOST_KEY, "the host key is not known (ssh-ed25519 SHA256:ssh-ed25519:host)");
-    buf_reset(&w->known_hosts);
-    buf_put(&w->known_hosts, BYTES("# nobody\n"));
-    expect_mistrust(w, HOST_KEY, "the host key is not known (ssh-ed25519 SHA256:ssh-ed25519:host)");
-    free(name);
-}
-
-static void put_host_certificate(struct buf *out, const char *principal, uint32_t valid_before)
-{
-    struct buf principals = {0};
-    struct fake_certificate draft = {
-        .kind = CERTIFICATE_HOST, .valid_before = valid_before, .signer = FAKE_AUTHORITY};
-
-    buf_put_cstring(&principals, principal);
-    draft.principals = buf_bytes(&principals);
-    fake_certify(out, &draft);
-    buf_clear(&principals);
-}
-
-static void expect_certificate(struct link_world *w, const char *principal, uint32_t valid_before,
-                               const char *words)
-{
-    struct link_user user = {0};
-    struct buf blob = {0};
-    struct transport *t;
-
-    put_host_certificate(&blob, principal, valid_before);
-    link_user_begin(w, &user, &w->answer);
-    t = link_world_reached(w);
-    assert_memory_equal(fake_host_key_algorithms(t), FAKE_CERTIFICATE_TYPE ",", 33);
-    fake_set_host_key(t, buf_bytes(&blob));
-    fake_exchange_keys(t);
-    link_world_turn(w);
-    if (words == NULL) {
-        assert_true(fake_sent_is(t, 5, "s", "ssh-userauth"));
-        link_user_clear(&user);
-    } else {
-        assert_int_equal(fake_sent_waiting(t), 0);
-        expect_failed(&user, link_world_words(w, words));
-    }
-    link_world_turn(w);
-    fake_flush_disconnect(t);
-    link_world_turn(w);
-    buf_clear(&blob);
-}
-
-static void a_host_certificate_must_be_good(void **state)
-{
-    struct link_world *w = *state;
-
-    buf_reset(&w->known_hosts);
-    link_world_put_host(&w->known_hosts, "@cert-authority ", "*", FAKE_AUTHORITY);
-    w->first.known_hosts = (ProtobufCBinaryData){w->known_hosts.len, w->known_hosts.data};
-    expect_certificate(w, "127.0.0.1", UINT32_MAX, NULL);
-    expect_certificate(w, "other.example.org", UINT32_MAX,
-                       "its certificate is not for this name (" FAKE_CERTIFICATE_TYPE
-                       " SHA256:ssh-ed25519:a)");
-    expect_certificate(w, "127.0.0.1", 1,
-                       "its certificate is not valid now (" FAKE_CERTIFICATE_TYPE
-                       " SHA256:ssh-ed25519:a)");
-}
-
 /* ---- what goes wrong */
 
 static void a_failed_one_is_never_handed_on(void **state)
@@ -271,8 +164,8 @@ static void a_refused_login_is_told_to_all(void **state)
     fake_deliver(t, 51, "sb", "publickey", 0);
     assert_int_equal(first.failed, 0); /* not from inside */
     link_world_turn(w);
-    expect_failed(&first, link_world_words(w, "permission denied (publickey)"));
-    expect_failed(&second, link_world_words(w, "permission denied (publickey)"));
+    link_user_expect_failed(&first, link_world_words(w, "permission denied (publickey)"));
+    link_user_expect_failed(&second, link_world_words(w, "permission denied (publickey)"));
     assert_int_equal(fake_disconnected(t).code, 14);
 }
 
@@ -298,7 +191,7 @@ static void an_end_is_told_in_its_words(void **state)
         link_user_begin(w, &user, &w->answer);
         fake_end(link_world_reached(w), ends[i].kind, ends[i].code, ends[i].reason);
         link_world_turn(w);
-        expect_failed(&user, link_world_words(w, ends[i].words));
+        link_user_expect_failed(&user, link_world_words(w, ends[i].words));
         assert_int_equal(fake_transports_alive(), 0);
     }
 }
@@ -313,7 +206,7 @@ static void nobody_may_be_there(void **state)
     link_user_begin(w, &user, &w->answer);
     while (user.failed == 0 && clock_ms() < until)
         link_world_turn(w);
-    expect_failed(&user, link_world_words(w, "connection refused"));
+    link_user_expect_failed(&user, link_world_words(w, "connection refused"));
 }
 
 static void an_address_may_be_denied(void **state)
@@ -327,7 +220,8 @@ static void an_address_may_be_denied(void **state)
     w->dial.denied_count = 1;
     link_user_begin(w, &user, &w->answer);
     link_world_turn(w);
-    expect_failed(&user, link_world_words(w, "connections to this address are not allowed here"));
+    link_user_expect_failed(
+        &user, link_world_words(w, "connections to this address are not allowed here"));
 }
 
 static void a_transport_may_not_begin(void **state)
@@ -340,7 +234,7 @@ static void a_transport_may_not_begin(void **state)
     link_user_begin(w, &user, &w->answer);
     while (user.failed == 0 && clock_ms() < until)
         link_world_turn(w);
-    expect_failed(&user, link_world_words(w, "no connection can be set up"));
+    link_user_expect_failed(&user, link_world_words(w, "no connection can be set up"));
 }
 
 static void a_server_may_be_silent(void **state)
@@ -354,7 +248,7 @@ static void a_server_may_be_silent(void **state)
     link_world_reached(w);
     while (user.failed == 0 && clock_ms() < until)
         link_world_turn(w);
-    expect_failed(&user, link_world_words(w, "the server did not answer in time"));
+    link_user_expect_failed(&user, link_world_words(w, "the server did not answer in time"));
 }
 
 /* ---- once it is ready */
@@ -529,8 +423,6 @@ int main(void)
         link_test(who_comes_later_is_told_later),
         link_test(an_empty_user_is_the_same_name),
         link_test(what_differs_is_not_shared),
-        link_test(a_wrong_host_key_gets_nothing),
-        link_test(a_host_certificate_must_be_good),
         link_test(a_failed_one_is_never_handed_on),
         link_test(one_that_ends_is_never_handed_on),
         link_test(a_refused_login_is_told_to_all),
