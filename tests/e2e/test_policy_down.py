@@ -84,8 +84,8 @@ def test_hung_during_login(policy: Policy, start_daemon: Callable[..., Daemon], 
         policy.on.BeginAuth = None
     setattr(policy.on, handler, hang)
     daemon = start_daemon("--rpc-deadline", f"{handler}=700ms")
-    client = RawClient(daemon.port)
     began = time.monotonic()
+    client = RawClient(daemon.port)
     client.send_all(bytes([5]) + b"\0\0\0\x0cssh-userauth", client.password_message("alice", "wonderland"))
     if handler == "AuthCompleted":
         assert client.expect(6) and client.expect(52)
