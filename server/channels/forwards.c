@@ -182,9 +182,13 @@ struct accepted {
 static struct endpoint *on_taken(void *arg, struct channel *channel)
 {
     struct accepted *accepted = arg;
-    struct endpoint *endpoint =
-        endpoint_socket_new(accepted->loop, &channel_endpoint_events, channel, accepted->fd);
+    struct endpoint *endpoint = NULL;
 
+    if (channel_misfit(channel) == NULL) /* the rules may have tightened meanwhile */
+        endpoint =
+            endpoint_socket_new(accepted->loop, &channel_endpoint_events, channel, accepted->fd);
+    else
+        close(accepted->fd);
     free(accepted);
     return endpoint;
 }

@@ -173,6 +173,25 @@ static void the_login_may_take_it_back(void **state)
     close(fd);
 }
 
+/* Before the client has taken the channel, too. */
+static void it_may_be_taken_back_while_it_is_offered(void **state)
+{
+    struct client *c = *state;
+    int fd;
+
+    open_session(c, PEER, 0);
+    grant(c, 0);
+    fd = expect_one(c, 1);
+    c->rules.no_agent = true;
+    channels_tighten(c->channels, &c->rules);
+    fake_deliver(c->transport, CONFIRMATION, "uuuu", 1, SIDE, PEER_ROOM, PEER_PACKET);
+    client_turn(c);
+    expect_sent(c, CH_EOF, "u", SIDE);
+    expect_sent(c, CH_CLOSE, "u", SIDE);
+    expect_read(fd, "");
+    close(fd);
+}
+
 static void it_counts_among_the_channels(void **state)
 {
     struct client *c = *state;
@@ -194,6 +213,7 @@ int main(void)
         client_test(it_hangs_up_with_the_channel_and_the_connection),
         client_test(the_grant_ends_with_its_session),
         client_test(the_login_may_take_it_back),
+        client_test(it_may_be_taken_back_while_it_is_offered),
         client_test(it_counts_among_the_channels),
     };
 
