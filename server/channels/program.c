@@ -64,6 +64,7 @@ static void start_prepared(struct channel *channel, const Policy__SessionAnswer 
     }
     log_program(channel, "accepted", NULL);
     channel->session->state = SESSION_RUNNING;
+    session_forget_choice(channel->session); /* there is no other program for it */
     channel_attach(channel, endpoint);
     request_done(channel, true);
 }
