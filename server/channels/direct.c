@@ -298,8 +298,8 @@ void direct_open_tcpip(struct channels *channels, const struct opening *opening,
     policy__connection_requested_request__init(direct->tcp);
     direct->tcp->dest_host = bytes_to_string(host);
     direct->tcp->dest_port = port;
-    /* Unproven, and of no use but for the eyes. */
-    direct->tcp->orig_host = bytes_to_string(text_is_clean(origin) ? origin : BYTES(""));
+    /* Unproven, and of no use but for the eyes; kept as long as the channel. */
+    direct->tcp->orig_host = bytes_to_string(place_is_host(origin) ? origin : BYTES(""));
     direct->tcp->orig_port = origin_port;
     direct->detail = xasprintf("%s:%u", direct->tcp->dest_host, (unsigned)port);
     ask(channels, opening, &direct_tcpip_kind, direct);

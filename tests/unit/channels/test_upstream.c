@@ -3,6 +3,8 @@
 #include "unit/channels/client.h"
 #include "unit/channels/upstream_fake.h"
 
+#include "channels/internal.h"
+
 #include <string.h>
 
 enum { PROHIBITED = 1 };
@@ -98,6 +100,21 @@ static void a_path_is_asked_for_as_the_client_did(void **state)
     fake_upstream_refuse(99, "no such \xc3\xa4ther");
     expect_sent(c, OPEN_FAILURE, "uuss", PEER, 99, "no such \xc3\xa4ther", "");
     assert_int_equal(channels_count(c->channels), 0);
+}
+
+/* It is kept as long as the channel is, and goes on to the upstream. */
+static void an_origin_is_no_longer_than_a_name(void **state)
+{
+    struct client *c = *state;
+    char origin[2048];
+
+    memset(origin, 'x', sizeof(origin));
+    origin[sizeof(origin) - 1] = '\0';
+    fake_deliver(c->transport, OPEN, "suuususu", "direct-tcpip", PEER, PEER_ROOM, PEER_PACKET, "db",
+                 5432, origin, 4711);
+    answer_open(c, RPC_CONNECTION_REQUESTED, "jump");
+    assert_string_equal(fake_upstream.origin, "");
+    assert_int_equal(fake_upstream.origin_port, 4711);
 }
 
 static void options_hold(void **state)
@@ -213,6 +230,8 @@ static void a_program_starts_on_what_the_session_chose(void **state)
     fake_fail(c->control, RPC_SUBSYSTEM_REQUESTED, ABSENT);
     expect_sent(c, SUCCESS, "u", PEER);
     assert_string_equal(fake_upstream.program, "subsystem sftp");
+    /* There is one program a session: the credentials are not needed again. */
+    assert_null(c->channels->table[0]->session->chosen);
 }
 
 /* The command that is forced is what the upstream is asked to run. */
@@ -250,6 +269,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         upstream_test(a_port_is_asked_for_as_the_client_did),
         upstream_test(a_path_is_asked_for_as_the_client_did),
+        upstream_test(an_origin_is_no_longer_than_a_name),
         upstream_test(options_hold),
         upstream_test(rules_that_tightened_meanwhile_hold),
         upstream_test(a_restriction_closes_what_is_open),
