@@ -98,14 +98,22 @@ static enum naming match_names(struct bytes names, struct bytes name)
 
 /* ---- a line */
 
+/* It ends at the line's first space, as with OpenSSH; at a tab only if there is no space at all. */
 static bool take_marker(struct bytes *line, enum marker *marker)
 {
+    const uint8_t *end;
     struct bytes word;
 
     *marker = MARKER_NONE;
     if (line->data[0] != '@')
         return true;
-    word = word_take(line);
+    end = memchr(line->data, ' ', line->len);
+    if (end == NULL)
+        end = memchr(line->data, '\t', line->len);
+    if (end == NULL)
+        return false;
+    word = bytes_of(line->data, (size_t)(end - line->data));
+    *line = blanks_skip(bytes_of(end, line->len - word.len));
     if (bytes_are(word, "@cert-authority"))
         *marker = MARKER_AUTHORITY;
     else if (bytes_are(word, "@revoked"))
@@ -282,11 +290,10 @@ static enum known_host judge_key(const struct subject *subject, const char **why
     if (subject->known)
         return KNOWN_HOST_TRUSTED;
     if (subject->changed) {
-        *why = "its key is another than the known one";
+        *why = "the host key is not the one that is known";
         return KNOWN_HOST_CHANGED;
     }
-    *why = subject->key != NULL ? "its key is not known"
-                                : "its key is malformed, weak, or of a type that is not accepted";
+    *why = "the host key is not known";
     return KNOWN_HOST_UNKNOWN;
 }
 
@@ -303,8 +310,8 @@ static enum known_host judge(struct subject *subject, struct bytes text, const c
         subject->revoked = true;
         *why = "a line of the known hosts that revokes a key cannot be read";
     } else if (subject->revoked) {
-        *why = subject->certificate != NULL ? "its key or its authority is revoked"
-                                            : "its key is revoked";
+        *why = subject->certificate != NULL ? "the host key or its authority is revoked"
+                                            : "the host key is revoked";
     }
     free(name);
     return subject->revoked ? KNOWN_HOST_REVOKED : KNOWN_HOST_TRUSTED;

@@ -58,20 +58,13 @@ static char *name_of_key(struct bytes blob)
 
 struct trust trust_check(const struct hop *hop, struct bytes blob)
 {
-    static const char *const words[] = {
-        [KNOWN_HOST_UNKNOWN] = "the host key is not known",
-        [KNOWN_HOST_CHANGED] = "the host key is not the one that is known",
-        [KNOWN_HOST_REVOKED] = "the host key is revoked",
-    };
-    const char *detail = "";
+    const char *why = "";
     enum known_host how = known_hosts_check(buf_bytes(&hop->known_hosts), hop->host, hop->port,
-                                            blob, (uint64_t)time(NULL), &detail);
+                                            blob, (uint64_t)time(NULL), &why);
     struct trust trust = {.key = name_of_key(blob)};
 
-    if (how == KNOWN_HOST_CERTIFICATE)
-        trust.why = xasprintf("%s (%s)", detail, trust.key);
-    else if (how != KNOWN_HOST_TRUSTED)
-        trust.why = xasprintf("%s (%s)", words[how], trust.key);
+    if (how != KNOWN_HOST_TRUSTED)
+        trust.why = xasprintf("%s (%s)", why, trust.key);
     return trust;
 }
 

@@ -326,6 +326,36 @@ static void what_revokes_and_cannot_be_read_revokes_all(void **state)
     }
 }
 
+static void it_is_said_why_all_are_revoked(void **state)
+{
+    char *text = xasprintf(HOST " %s\n@revoked * ssh-ed25519 A\n", a);
+    struct buf blob = keys_blob(&keys, "a");
+    const char *why;
+
+    (void)state;
+    assert_int_equal(
+        known_hosts_check(bytes_of_string(text), HOST, 22, buf_bytes(&blob), NOW, &why),
+        KNOWN_HOST_REVOKED);
+    assert_string_equal(why, "a line of the known hosts that revokes a key cannot be read");
+    buf_clear(&blob);
+    free(text);
+}
+
+/* A marker ends at the line's first space, wherever that is; at a tab if there is none. */
+static void a_marker_is_followed_by_a_space(void **state)
+{
+    char *tabbed = xasprintf("@cert-authority\t*\t%s", ca), *space = strchr(tabbed, ' ');
+
+    (void)state;
+    expect(KNOWN_HOST_TRUSTED, "good", xasprintf("@cert-authority \t * %s\n", ca));
+    expect(KNOWN_HOST_UNKNOWN, "good", xasprintf("@cert-authority\t* %s\n", ca));
+    expect(KNOWN_HOST_UNKNOWN, "good", xasprintf("%s\n", tabbed));
+    *space++ = '\t';
+    space[strcspn(space, " ")] = '\0'; /* the comment, and with it the last space */
+    expect(KNOWN_HOST_TRUSTED, "good", xasprintf("%s\n", tabbed));
+    free(tabbed);
+}
+
 static void nonsense_is_nobodys_key(void **state)
 {
     static const struct bytes blobs[] = {
@@ -518,10 +548,11 @@ static void put_names(struct buf *out)
     }
 }
 
-/* A tab after a marker is left out: OpenSSH does not take it. */
+/* A tab after @revoked is left out: where OpenSSH does not take it we revoke all. */
 static void put_line(struct buf *out)
 {
-    static const char *const markers[] = {"", "", "", "", "@revoked ", "@cert-authority "};
+    static const char *const markers[] = {
+        "", "", "", "", "@revoked ", "@cert-authority ", "@cert-authority\t"};
     static const char *const ends[] = {"\n", " comment\n", "\t# x\n", "\r\n", " x\r\n"};
     char *const texts[] = {a, b, ecdsa, rsa, ca};
 
@@ -645,6 +676,8 @@ int main(void)
         cmocka_unit_test(a_weak_key_is_not_trusted),
         cmocka_unit_test(a_revoked_key_is_never_trusted),
         cmocka_unit_test(what_revokes_and_cannot_be_read_revokes_all),
+        cmocka_unit_test(it_is_said_why_all_are_revoked),
+        cmocka_unit_test(a_marker_is_followed_by_a_space),
         cmocka_unit_test(nonsense_is_nobodys_key),
         cmocka_unit_test(a_certificate_must_be_good),
         cmocka_unit_test(a_certificate_counts_only_by_its_authority),
