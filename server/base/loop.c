@@ -11,9 +11,10 @@
 #include <time.h>
 #include <unistd.h>
 
-/* What is answered in one turn goes out in one piece: a few looks at the mailbox are cheaper than
- * another write to a client. */
+/* What is answered in one turn goes out in one piece: another look at the mailbox is cheaper than
+ * another write to a client. Where many letters come I/O must not wait for more of them. */
 #define LOOKS_PER_TURN 3
+#define LETTERS_FEW    2
 
 struct deferred {
     void (*fn)(void *arg);
@@ -36,10 +37,12 @@ struct loop {
     uint8_t *scratch; /* once somebody needs it */
 };
 
-static void deliver_mail(struct loop *loop)
+/* Returns how many there were. */
+static size_t deliver_mail(struct loop *loop)
 {
     struct letter *newest = atomic_exchange(&loop->mailbox, NULL);
     struct letter *oldest = NULL;
+    size_t count = 0;
 
     while (newest != NULL) {
         struct letter *next = newest->next;
@@ -53,7 +56,18 @@ static void deliver_mail(struct loop *loop)
 
         oldest->deliver(oldest);
         oldest = next;
+        count++;
     }
+    return count;
+}
+
+static void deliver_letters(struct loop *loop)
+{
+    size_t looks = 0, came;
+
+    do
+        came = deliver_mail(loop);
+    while (came > 0 && came <= LETTERS_FEW && ++looks < LOOKS_PER_TURN);
 }
 
 static void on_mail(evutil_socket_t fd, short what, void *arg)
@@ -128,8 +142,7 @@ static void turn(struct loop *loop)
         flags |= EVLOOP_NONBLOCK;
     event_base_loop(loop->events, flags);
     atomic_store_explicit(&loop->asleep, false, memory_order_relaxed);
-    for (int i = 0; i < LOOKS_PER_TURN; i++)
-        deliver_mail(loop);
+    deliver_letters(loop);
     run_deferred(loop);
     log_flush();
 }
