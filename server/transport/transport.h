@@ -198,8 +198,9 @@ bool public_key_verify(const struct public_key *key, struct bytes algorithm, str
 
 struct private_key;
 
-/* OpenSSH or PEM form, not encrypted; of a type and size that public_key_parse() takes, without
- * security keys. NULL with *why (static text, for the log). Copies are zeroed when they go. */
+/* OpenSSH or PEM form, not encrypted; of a type and size that public_key_parse() takes, but RSA of
+ * 8,192 bits at most, and no security keys. NULL with *why (static text, for the log). Copies are
+ * zeroed when they go. */
 struct private_key *private_key_parse(struct bytes text, const char **why);
 void private_key_free(struct private_key **key);
 const struct public_key *private_key_public(const struct private_key *key); /* borrowed */

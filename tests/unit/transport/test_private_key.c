@@ -13,6 +13,7 @@
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
 #include <openssl/ec.h>
+#include <openssl/param_build.h>
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
 #include <stdio.h>
@@ -221,6 +222,61 @@ static void refused_key(EVP_PKEY *pkey, const char *why)
     expect_why(buf_bytes(&text), why);
     buf_clear(&text);
     EVP_PKEY_free(pkey);
+}
+
+/* Of no use but for its size: primes would take minutes to find. */
+static EVP_PKEY *rsa_of(int bits)
+{
+    static const char *const names[] = {
+        OSSL_PKEY_PARAM_RSA_N,         OSSL_PKEY_PARAM_RSA_E,
+        OSSL_PKEY_PARAM_RSA_D,         OSSL_PKEY_PARAM_RSA_FACTOR1,
+        OSSL_PKEY_PARAM_RSA_FACTOR2,   OSSL_PKEY_PARAM_RSA_EXPONENT1,
+        OSSL_PKEY_PARAM_RSA_EXPONENT2, OSSL_PKEY_PARAM_RSA_COEFFICIENT1};
+    OSSL_PARAM_BLD *build = OSSL_PARAM_BLD_new();
+    EVP_PKEY_CTX *key_context = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
+    BN_CTX *context = BN_CTX_new();
+    EVP_PKEY *key = NULL;
+    OSSL_PARAM *params;
+    BIGNUM *n[8];
+
+    for (size_t i = 0; i < 8; i++)
+        n[i] = BN_new();
+    do {
+        BN_rand(n[3], bits / 2, BN_RAND_TOP_TWO, BN_RAND_BOTTOM_ODD);
+        BN_rand(n[4], bits / 2, BN_RAND_TOP_TWO, BN_RAND_BOTTOM_ODD);
+    } while (BN_mod_inverse(n[7], n[4], n[3], context) == NULL);
+    BN_mul(n[0], n[3], n[4], context);
+    BN_set_word(n[1], 65537);
+    for (size_t i = 0; i < 3; i++)
+        BN_rand(n[i == 0 ? 2 : 4 + i], bits / 2 - 8, BN_RAND_TOP_ONE, BN_RAND_BOTTOM_ODD);
+    for (size_t i = 0; i < 8; i++)
+        assert_int_equal(OSSL_PARAM_BLD_push_BN(build, names[i], n[i]), 1);
+    params = OSSL_PARAM_BLD_to_param(build);
+    EVP_PKEY_fromdata_init(key_context);
+    assert_int_equal(EVP_PKEY_fromdata(key_context, &key, EVP_PKEY_KEYPAIR, params), 1);
+    OSSL_PARAM_free(params);
+    OSSL_PARAM_BLD_free(build);
+    EVP_PKEY_CTX_free(key_context);
+    BN_CTX_free(context);
+    for (size_t i = 0; i < 8; i++)
+        BN_free(n[i]);
+    return key;
+}
+
+/* A signature by a larger one would keep the loop for a tenth of a second and more. */
+static void test_large_rsa(void **state)
+{
+    EVP_PKEY *largest = rsa_of(8192);
+    struct buf text = pem_of(largest, false);
+    struct private_key *key = parse(buf_bytes(&text));
+
+    (void)state;
+    refused_key(rsa_of(8256), "the private key is too large: RSA may have 8,192 bits");
+    refused_key(rsa_of(16384), "the private key is too large: RSA may have 8,192 bits");
+    assert_non_null(key);
+    private_key_free(&key);
+    buf_clear(&text);
+    EVP_PKEY_free(largest);
 }
 
 static void test_unsupported(void **state)
@@ -434,10 +490,10 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_of_ssh_keygen),   cmocka_unit_test(test_encrypted),
-        cmocka_unit_test(test_of_openssl),      cmocka_unit_test(test_unsupported),
-        cmocka_unit_test(test_no_key),          cmocka_unit_test(test_damaged),
-        cmocka_unit_test(test_nothing_is_left),
+        cmocka_unit_test(test_of_ssh_keygen), cmocka_unit_test(test_encrypted),
+        cmocka_unit_test(test_of_openssl),    cmocka_unit_test(test_large_rsa),
+        cmocka_unit_test(test_unsupported),   cmocka_unit_test(test_no_key),
+        cmocka_unit_test(test_damaged),       cmocka_unit_test(test_nothing_is_left),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
