@@ -114,6 +114,6 @@ def test_200_users_over_20_servers(policy: Policy, daemon: Daemon, houses: Any) 
     before = descriptors(daemon)
     asyncio.run(asyncio.wait_for(main(), 110))
     daemon.wait_event("closed", count=USERS)
-    poll(lambda: descriptors(daemon) <= before, f"{before} descriptors again", timeout=20)
+    poll(lambda: descriptors(daemon) <= before, f"{before} descriptors again")
     if not is_sanitized(daemon.pid):
         assert rss_kib(daemon.pid) < 256 * 1024

@@ -449,10 +449,10 @@ def test_memory_and_descriptors_return(policy: Policy, daemon: Daemon, failing: 
 
     before = descriptors(daemon)
     burst(10)
-    poll(lambda: descriptors(daemon) <= before, f"{before} descriptors again", timeout=20)
+    poll(lambda: descriptors(daemon) <= before, f"{before} descriptors again")
     memory = rss_kib(daemon.pid)
     burst(30)
-    poll(lambda: descriptors(daemon) <= before, f"{before} descriptors again", timeout=20)
+    poll(lambda: descriptors(daemon) <= before, f"{before} descriptors again")
     if not is_sanitized(daemon.pid):
         assert rss_kib(daemon.pid) - memory < 2048, "KiB for 300 failures"
 
@@ -475,7 +475,7 @@ def test_sessions_that_come_and_go(policy: Policy, daemon: Daemon, sshd: Sshd, r
     short(10)
     memory = rss_kib(daemon.pid)
     short(40)
-    poll(lambda: descriptors(daemon) <= before, f"{before} descriptors again", timeout=20)
+    poll(lambda: descriptors(daemon) <= before, f"{before} descriptors again")
     if not is_sanitized(daemon.pid):
         assert rss_kib(daemon.pid) - memory < 1024, "KiB for 40 sessions"
 

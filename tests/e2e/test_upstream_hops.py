@@ -158,7 +158,7 @@ def test_the_first_hop_dies(policy: Policy, daemon: Daemon, chain: list[Sshd], s
     assert (client.returncode, out) == (255, b"") and err.strip(), err
     for sshd in chain:
         sshd.wait_connections(0)
-    poll(lambda: descriptors(daemon) <= before, f"{before} descriptors again", timeout=20)
+    poll(lambda: descriptors(daemon) <= before, f"{before} descriptors again")
 
 
 def test_a_wrong_hop_behind_a_shared_one(policy: Policy, chain: list[Sshd], raw: Raw, other_key: Key, echo: int) -> None:  # noqa: F811
