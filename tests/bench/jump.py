@@ -103,6 +103,10 @@ class Way:
     def close(self) -> None:
         self.held.stdin.close()
         self.held.stdout.close()
-        self.held.wait(15)
-        self.master.terminate()
-        self.master.wait(15)
+        for program in (self.held, self.master):
+            program.terminate()
+            try:
+                program.wait(5)
+            except subprocess.TimeoutExpired:
+                program.kill()
+                program.wait()

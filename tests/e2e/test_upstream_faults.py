@@ -518,6 +518,6 @@ def test_a_daemon_that_ends_while_it_connects(policy: Policy, start_daemon: Any,
     daemon = start_daemon()
     connect_ssh(daemon).popen("x")
     served = server.wait_served()
-    server.board.wait(lambda: served.seen, "the service request")
+    poll(lambda: served.seen, "the service request")
     daemon.stop()
     server.wait_ends()
