@@ -126,6 +126,7 @@ def upstream(bench: Bench, server: Server, target: Target) -> None:
     way = Way(server, target)
     peer = Peer(size)
     cipher = target.cipher.partition("@")[0].partition("-poly")[0]
+    time.sleep(SETTLE_S)
     try:
         for direction in ("down", "up"):
             carry(bench, server, way, f"upstream_{direction}_{cipher}", direction, size)
@@ -137,7 +138,6 @@ def upstream(bench: Bench, server: Server, target: Target) -> None:
 
 
 def carry(bench: Bench, server: Server, way: Way, key: str, direction: str, size: int, forward: int | None = None) -> None:
-    time.sleep(SETTLE_S)
     meter = Meter(server)
     seconds = way.move(direction, size, forward)
     for name, spent in meter.stop().items():
