@@ -10,10 +10,11 @@ from typing import Any, Callable, Iterator
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
-from test_direct import free_port
+from test_direct import free_port, open_tcp
 
-from harness.answers import cat, hop, password_house, serve, upstream_house
+from harness.answers import accept, cat, hop, password_house, serve, upstream, upstream_house
 from harness.clients import OpenSsh
+from harness.contract import pb
 from harness.daemon import Daemon, is_sanitized
 from harness.keys import Key, make_key
 from harness.memory import memory_holds
@@ -61,6 +62,7 @@ def far(work: Path, start_daemon: Any, host_key: Key) -> Iterator[Callable[..., 
     with Policy(f"unix:{work}/far.sock") as far_policy:
         password_house(far_policy, password=CANARY)
         serve(far_policy, cat)
+        far_policy.on.ConnectionRequested = pb.OpenAnswer(stream=pb.StreamEndpoint())
         daemon = start_daemon(policy=far_policy.target)
         yield lambda **fields: hop("127.0.0.1", daemon.port, host_line("127.0.0.1", daemon.port, host_key.public), **fields)
 
@@ -72,10 +74,20 @@ def hold_session(raw: Callable[..., RawClient]) -> RawClient:
     return client
 
 
-def test_a_password_that_is_right(policy: Policy, can_look: None, far: Any, daemon: Daemon, raw: Any) -> None:
-    """While the session that came of it lives."""
+@pytest.mark.parametrize("chosen", ["with the program", "with the session", "for a direct channel"])
+def test_a_password_that_is_right(policy: Policy, can_look: None, far: Any, daemon: Daemon, raw: Any, chosen: str) -> None:
+    """While what came of it lives."""
     upstream_house(policy, far(password=CANARY))
-    hold_session(raw)
+    if chosen == "with the session":
+        policy.on.SessionRequested, policy.on.ExecRequested = upstream(far(password=CANARY)), accept()
+    if chosen == "for a direct channel":
+        client = raw().login()
+        client.send(open_tcp(client, "host.example", 80))
+        client.until(91)
+        client.data(0, b"up")
+        assert client.until(94).message.endswith(b"up")
+    else:
+        hold_session(raw)
     wait_forgotten(daemon, CANARY.encode())
 
 
