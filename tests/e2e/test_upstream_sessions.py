@@ -320,7 +320,8 @@ def test_ctrl_c_ends_the_foreground_only(screen: Tmux) -> None:
 
 
 def test_ctrl_d_ends_it(screen: Tmux) -> None:
-    screen.type("(exit 7)")
+    screen.type("PS1='<$?> '; (exit 7)")
+    screen.wait_line("<7>")  # typed before the shell reads again, the key would be the terminal's
     screen.keys("C-d")
     assert screen.wait_ended() == 7
 
