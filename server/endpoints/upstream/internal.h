@@ -83,7 +83,6 @@ struct link_use *link_use_hops(struct upstreams *upstreams, const Policy__Upstre
 void link_tell_ready(struct link *link);
 void link_tell_failed(struct link *link);
 const char *link_name(const struct link_use *use);
-const char *link_lost(const struct link_use *use); /* NULL: it is not over */
 
 /* ---- link.c */
 

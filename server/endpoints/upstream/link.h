@@ -28,5 +28,7 @@ struct link_use *link_use(struct upstreams *upstreams, const Policy__UpstreamEnd
 /* Silent; nulls the handle; NULL inside is fine. Also from inside mux_free() and upstreams_free():
  * a channel that was stopped keeps its use until the upstream has closed it as well. */
 void link_release(struct link_use **use);
+/* Why it has gone, as failed() has it; NULL: it has not. */
+const char *link_lost(const struct link_use *use);
 
 #endif

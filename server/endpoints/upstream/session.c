@@ -26,7 +26,7 @@ struct upstream_session {
     struct link_use *use;
     struct mux_open *opening;
     struct endpoint *inner; /* NULL: not yet, or not any more */
-    struct buf encoded; /* as mux_encode_session() does */
+    struct buf encoded;     /* as mux_encode_session() does */
     struct wish wishes[WISHES_MAX];
     size_t wish_count;
     bool eof, unwanted;
@@ -152,8 +152,10 @@ static void on_opened(void *owner, struct endpoint *endpoint)
 static void on_refused(void *owner, uint32_t code, const char *reason)
 {
     struct upstream_session *session = owner;
-    char *why =
-        xasprintf("The upstream server refused the session%s%s", reason[0] ? ": " : ".", reason);
+    char *why = link_lost(session->use) != NULL /* it is gone, and has refused nothing */
+                    ? xstrdup(reason)
+                    : xasprintf("The upstream server refused the session%s%s",
+                                reason[0] ? ": " : ".", reason);
 
     (void)code;
     session->opening = NULL;

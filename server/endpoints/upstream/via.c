@@ -95,19 +95,31 @@ static void on_opened(void *owner, struct endpoint *endpoint)
     tell(via, pair[1], "");
 }
 
+/* Owned. */
+static char *words_of_refusal(const struct via *via, const char *reason)
+{
+    const char *lost = link_lost(via->before);
+    char *words = upstream_words(bytes_of_string(reason)), *why;
+
+    if (lost != NULL) /* it has refused nothing */
+        why = xstrdup(lost);
+    else
+        why = xasprintf("%s: %s cannot connect to it: %s", via->to, link_name(via->before),
+                        words[0] != '\0' ? words : "it does not say why");
+    free(words);
+    return why;
+}
+
 static void on_refused(void *owner, uint32_t code, const char *reason)
 {
     struct via *via = owner;
-    char *words = upstream_words(bytes_of_string(reason));
-    char *why = xasprintf("%s: %s cannot connect to it: %s", via->to, link_name(via->before),
-                          words[0] != '\0' ? words : "it does not say why");
+    char *why = words_of_refusal(via, reason);
 
     (void)code;
     via->opening = NULL;
     stop(via);
     link_release(&via->before);
     tell(via, -1, why);
-    free(words);
     free(why);
 }
 

@@ -3,6 +3,9 @@
 #include "unit/endpoints/link_world.h"
 #include "unit/endpoints/upstream_world.h"
 
+#include "base/alloc.h"
+
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- sessions */
@@ -137,6 +140,26 @@ static void a_session_that_is_refused_is_told_to_the_user(void **state)
     expect_text(&user.err, "The upstream server refused the session: too many\r\n");
     assert_int_equal(user.status, 255);
     assert_int_equal(user.ended, 1);
+    user_clear(&user);
+}
+
+/* It refused nothing. */
+static void a_connection_that_is_lost_before_the_session_is_told_as_such(void **state)
+{
+    struct link_world *w = *state;
+    struct transport *t;
+    struct user user;
+    char *told;
+
+    begin_session(w, &user);
+    t = link_world_log_in(w, HOST_KEY);
+    fake_end(t, TRANSPORT_END_PEER, 11, "shutting down");
+    link_world_turn(w);
+    told = xasprintf("%s\r\n", link_world_words(w, "disconnected: shutting down"));
+    expect_text(&user.err, told);
+    assert_int_equal(user.status, 255);
+    assert_int_equal(user.ended, 1);
+    free(told);
     user_clear(&user);
 }
 
@@ -334,6 +357,7 @@ int main(void)
         link_test(what_was_wanted_before_is_sent_in_its_order),
         link_test(a_login_that_fails_is_told_to_the_user),
         link_test(a_session_that_is_refused_is_told_to_the_user),
+        link_test(a_connection_that_is_lost_before_the_session_is_told_as_such),
         link_test(a_connection_that_is_lost_is_told_to_the_user),
         link_test(a_server_that_breaks_the_protocol_ends_its_sessions),
         link_test(a_session_may_be_stopped_at_any_moment),

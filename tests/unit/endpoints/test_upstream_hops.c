@@ -181,6 +181,12 @@ static void what_ends_the_first_hop_is_told(void **state)
     link_world_turn(w);
     link_user_expect_failed(&user, link_world_words(w, "disconnected: shutting down"));
     assert_int_equal(fake_transports_alive(), 0);
+
+    begin_two(w, &user, &outer); /* before the way is open, too */
+    fake_end(outer, TRANSPORT_END_PEER, 11, "shutting down");
+    link_world_turn(w);
+    link_user_expect_failed(&user, link_world_words(w, "disconnected: shutting down"));
+    assert_int_equal(fake_transports_alive(), 0);
 }
 
 /* Steps of the way; then the user goes, and the whole client. */
