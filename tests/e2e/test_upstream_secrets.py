@@ -91,14 +91,6 @@ def test_a_password_that_is_right(policy: Policy, can_look: None, far: Any, daem
     wait_forgotten(daemon, CANARY.encode())
 
 
-def test_a_password_that_was_chosen_with_the_session(policy: Policy, can_look: None, far: Any, daemon: Daemon, raw: Any) -> None:
-    """It waits for the program, and no longer."""
-    upstream_house(policy, far(password=CANARY))
-    policy.on.SessionRequested, policy.on.ExecRequested = policy.on.ExecRequested, None
-    hold_session(raw)
-    wait_forgotten(daemon, CANARY.encode())
-
-
 def test_a_password_that_is_wrong(policy: Policy, can_look: None, far: Any, daemon: Daemon, ssh: OpenSsh) -> None:
     upstream_house(policy, far(password=CANARY + "-not"))
     assert ssh.run("x").status == 255
