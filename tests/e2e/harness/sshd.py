@@ -28,7 +28,7 @@ HostKey {host_key}
 AuthorizedKeysFile {authorized}
 PidFile none
 StrictModes no
-UsePAM no
+UsePAM {pam}
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
@@ -76,6 +76,8 @@ class Sshd:
     def _start(self, lines: tuple[str, ...], port: int) -> bool:
         config = self.folder / f"sshd_config-{port}"
         words = {"address": self.address, "port": port, "host_key": self.host_key.path, "sftp_server": SFTP_SERVER}
+        # Without PAM sshd finds accounts locked that have no password, and whose shadow entries it cannot read.
+        words["pam"] = "no" if os.geteuid() == 0 else "yes"
         text = CONFIG.format(**words, authorized=str(self.user_key.path) + ".pub")
         config.write_text("".join(f"{line}\n" for line in lines) + text)
         self.port = port
