@@ -18,7 +18,7 @@ import paramiko
 import pytest
 
 from harness.answers import cat, open_house
-from harness.clients import OpenSsh
+from harness.clients import OpenSsh, terminate
 from harness.contract import pb
 from harness.daemon import Daemon, rss_kib, is_sanitized
 from harness.policy import Policy
@@ -125,7 +125,7 @@ def background(ssh: OpenSsh, *options: str) -> Iterator[subprocess.Popen]:
     try:
         yield process
     finally:
-        process.terminate()
+        terminate(process)
         process.communicate(timeout=PATIENCE_S)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.answers import process_house
-from harness.clients import OpenSsh, socket_path
+from harness.clients import OpenSsh, socket_path, terminate
 from harness.daemon import Daemon, children_of, is_sanitized, rss_kib
 from harness.policy import Policy
 from harness.wait import poll
@@ -228,5 +228,4 @@ def test_64_sessions_on_one_connection(policy: Policy, start_daemon, connect_ssh
         session.stdin.close()
         assert session.wait(60) == 0
     poll(lambda: not children_of(daemon.pid), "no child")
-    master.send_signal(signal.SIGTERM)
-    master.wait(60)
+    terminate(master)

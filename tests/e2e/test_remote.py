@@ -16,7 +16,7 @@ import paramiko
 import pytest
 
 from harness.answers import cat, open_house
-from harness.clients import OpenSsh
+from harness.clients import OpenSsh, terminate
 from harness.contract import pb
 from harness.daemon import Daemon
 from harness.policy import Policy
@@ -88,7 +88,7 @@ def test_openssh_r_port_0(listening: Policy, ssh: OpenSsh, echo: int) -> None:
         with connected(port) as s:
             assert exchange(s, data) == data
     finally:
-        client.terminate()
+        terminate(client)
         client.communicate(timeout=PATIENCE_S)
     poll(lambda: is_closed(port), "the listener to go with its connection")
 

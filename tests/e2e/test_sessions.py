@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 
 import pytest
 
 from harness.answers import accept, cat, open_house, refuse, say, serve, stream, wait_close
-from harness.clients import OpenSsh, socket_path
+from harness.clients import OpenSsh, socket_path, terminate
 from harness.contract import pb
 from harness.daemon import Daemon
 from harness.policy import Policy
@@ -127,8 +126,7 @@ def test_three_sessions_on_one_connection(policy: Policy, ssh: OpenSsh) -> None:
     opened = [record.opened for record in policy.streams]
     assert len({one.channel for one in opened}) == 3
     assert len({one.context.connection_id for one in opened}) == 1
-    master.send_signal(signal.SIGTERM)
-    master.wait(60)
+    terminate(master)
 
 
 def test_sessions_one_after_the_other(policy: Policy, raw) -> None:

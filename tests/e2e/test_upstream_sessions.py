@@ -13,7 +13,7 @@ import pytest
 
 from harness import wire
 from harness.answers import allow, process_house, upstream, upstream_house
-from harness.clients import OpenSsh, socket_path
+from harness.clients import OpenSsh, socket_path, terminate
 from harness.contract import pb
 from harness.daemon import Daemon
 from harness.keys import Key
@@ -558,5 +558,4 @@ def test_many_sessions_through_one_connection(house: Policy, sshd: Sshd, start_d
     for session in sessions:
         session.stdin.close()
         assert session.wait(PATIENCE_S) == 0, session.stderr.read()
-    master.terminate()
-    master.wait(PATIENCE_S)
+    terminate(master)

@@ -11,7 +11,7 @@ from pathlib import Path
 from .daemon import clean_env
 from .keys import Key
 from .terminal import Terminal
-from .wait import PATIENCE_S
+from .wait import PATIENCE_S, poll
 
 
 @dataclass
@@ -24,6 +24,20 @@ class Result:
 
     def __str__(self) -> str:
         return f"status {self.status}\nout: {self.out[:2000]!r}\nerr: {self.err[:4000]}"
+
+
+def terminate(process: subprocess.Popen) -> None:
+    """SIGTERM until it ends: ssh looks for signals before it goes to sleep, and misses one that comes in between."""
+
+    def ended() -> bool:
+        process.terminate()
+        try:
+            process.wait(1)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    poll(ended, "the client's end")
 
 
 class OpenSsh:
