@@ -104,7 +104,8 @@ static void test_cancelled_opens(void **state)
     }
 }
 
-/* Who opens and leaves again and again, at an upstream that answers nothing, is not kept for ever. */
+/* Who opens and leaves again and again, at an upstream that answers nothing, is not kept for ever.
+ */
 static void test_opens_that_nobody_answers(void **state)
 {
     struct upstream_world *w = *state;
