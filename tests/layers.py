@@ -37,7 +37,7 @@ PUBLIC = {
     "endpoints": {"endpoint.h", "dial.h", "splice.h", "tun.h", "upstream.h"},  # what comes before an endpoint, and without a channel
     "listeners": {"listener.h", "admission.h", "private.h", "remote.h"},
     "config": {"config.h"},
-    "transport": {"transport.h"},
+    "transport": {"transport.h", "numbers.h"},
     "control": {"control.h"},
 }
 # (room, header): the exceptions, each with its reason.

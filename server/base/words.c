@@ -41,6 +41,17 @@ struct bytes item_take(struct bytes *list, bool *more)
     return take_until(list, ',', more);
 }
 
+bool list_has(struct bytes list, struct bytes name)
+{
+    bool more;
+
+    do {
+        if (bytes_equal(item_take(&list, &more), name))
+            return true;
+    } while (more);
+    return false;
+}
+
 struct bytes blanks_skip(struct bytes text)
 {
     size_t len = 0;

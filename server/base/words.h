@@ -16,6 +16,8 @@ struct bytes word_take(struct bytes *line);
 /* Takes the first item of a list off it, and the comma behind that. *more: there was a comma, so
  * another item follows, perhaps an empty one. */
 struct bytes item_take(struct bytes *list, bool *more);
+/* Is `name` one of the list's items, as it stands? */
+bool list_has(struct bytes list, struct bytes name);
 
 /* '?' stands for one byte, '*' for any number; upper and lower case of ASCII are the same. All of
  * the text must match. In time at most the product of both lengths. */

@@ -10,32 +10,7 @@
 #include "channels/session.h"
 #include "endpoints/endpoint.h"
 #include "endpoints/upstream.h"
-
-enum { /* RFC 4250 section 4.1.2 */
-       MSG_GLOBAL_REQUEST = 80,
-       MSG_REQUEST_SUCCESS = 81,
-       MSG_REQUEST_FAILURE = 82,
-       MSG_CHANNEL_OPEN = 90,
-       MSG_CHANNEL_OPEN_CONFIRMATION = 91,
-       MSG_CHANNEL_OPEN_FAILURE = 92,
-       MSG_CHANNEL_WINDOW_ADJUST = 93,
-       MSG_CHANNEL_DATA = 94,
-       MSG_CHANNEL_EXTENDED_DATA = 95,
-       MSG_CHANNEL_EOF = 96,
-       MSG_CHANNEL_CLOSE = 97,
-       MSG_CHANNEL_REQUEST = 98,
-       MSG_CHANNEL_SUCCESS = 99,
-       MSG_CHANNEL_FAILURE = 100,
-};
-
-enum { /* RFC 4254 section 5.1 */
-       OPEN_ADMINISTRATIVELY_PROHIBITED = 1,
-       OPEN_CONNECT_FAILED = 2,
-       OPEN_UNKNOWN_CHANNEL_TYPE = 3,
-       OPEN_RESOURCE_SHORTAGE = 4,
-};
-
-#define DISCONNECT_PROTOCOL_ERROR 2 /* RFC 4253 section 11.1 */
+#include "transport/numbers.h"
 
 /* What one connection may make us hold for all its channels: windows shrink as channels multiply.
  */

@@ -7,19 +7,10 @@
 #include "auth/auth.h"
 #include "channels/channels.h"
 #include "channels/env.h"
+#include "transport/numbers.h"
 
 #include <event2/event.h>
 #include <sys/queue.h>
-
-enum { /* RFC 4253 section 11.1 */
-       DISCONNECT_PROTOCOL_ERROR = 2,
-       DISCONNECT_KEY_EXCHANGE_FAILED = 3,
-       DISCONNECT_MAC_ERROR = 5,
-       DISCONNECT_VERSION_NOT_SUPPORTED = 8,
-       DISCONNECT_CONNECTION_LOST = 10,
-       DISCONNECT_BY_APPLICATION = 11,
-       DISCONNECT_ILLEGAL_USER_NAME = 15,
-};
 
 enum conn_state {
     CONN_GREETING, /* keys are exchanged, ConnectionMade is asked */

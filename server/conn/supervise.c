@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MSG_DEBUG 4 /* RFC 4253 section 11.3 */
-
 #define BANNER_MAX_BYTES     8192
 #define DEBUG_TEXT_MAX_BYTES 4096
 #define LANGUAGE_MAX_BYTES   64

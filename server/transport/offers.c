@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/alloc.h"
+#include "base/words.h"
 #include "transport/server.h"
 
 #include <stdlib.h>
@@ -146,21 +147,6 @@ static bool can_be_accepted(struct bytes name)
     return is_ours(OFFER_HOST_KEYS, name);
 }
 
-/* Each is on one of our lists, so a name that comes twice is all that can make it long. */
-static bool has_name(struct bytes list, struct bytes name)
-{
-    while (list.len > 0) {
-        const uint8_t *comma = memchr(list.data, ',', list.len);
-        size_t len = comma ? (size_t)(comma - list.data) : list.len;
-
-        if (bytes_equal(bytes_of(list.data, len), name))
-            return true;
-        len += comma != NULL;
-        list = bytes_of(list.data + len, list.len - len);
-    }
-    return false;
-}
-
 char *offer_host_keys_to_accept(const char *wanted)
 {
     struct buf list = {0};
@@ -169,7 +155,8 @@ char *offer_host_keys_to_accept(const char *wanted)
     while (*wanted != '\0') {
         struct bytes name = bytes_of(wanted, strcspn(wanted, ","));
 
-        if (can_be_accepted(name) && !has_name(buf_bytes(&list), name)) {
+        /* Each is on one of our lists, so one that comes twice is all that can make it long. */
+        if (can_be_accepted(name) && !list_has(buf_bytes(&list), name)) {
             if (list.len > 0)
                 buf_put(&list, BYTES(","));
             buf_put(&list, name);

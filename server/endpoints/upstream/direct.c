@@ -3,6 +3,7 @@
 #include "endpoints/upstream/link.h"
 
 #include "base/alloc.h"
+#include "transport/numbers.h"
 
 #include <stdlib.h>
 
@@ -125,7 +126,7 @@ static void on_failed(void *owner, const char *why)
     struct upstream_opening *direct = owner;
 
     direct->use = NULL;
-    refuse(direct, 2, why); /* SSH_OPEN_CONNECT_FAILED */
+    refuse(direct, OPEN_CONNECT_FAILED, why);
 }
 
 static const struct link_events link_events = {on_ready, on_failed};

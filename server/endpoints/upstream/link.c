@@ -3,20 +3,12 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "endpoints/upstream/trust.h"
+#include "transport/numbers.h"
 
 #include <assert.h>
 #include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { /* RFC 4253 section 11.1 */
-       DISCONNECT_PROTOCOL_ERROR = 2,
-       DISCONNECT_HOST_KEY_NOT_VERIFIABLE = 9,
-       DISCONNECT_CONNECTION_LOST = 10,
-       DISCONNECT_BY_APPLICATION = 11,
-};
-
-enum { MSG_DEBUG = 4, MSG_CONNECTION_FIRST = 80, MSG_CONNECTION_LAST = 100 };
 
 #define KEEPALIVES_MAX 3
 
@@ -257,7 +249,7 @@ static bool on_message(void *owner, uint8_t type, struct bytes message)
         return true;
     if (link->state == LINK_LOGIN)
         return login_message(link->login, type, message);
-    if (link->state != LINK_READY || type < MSG_CONNECTION_FIRST || type > MSG_CONNECTION_LAST)
+    if (link->state != LINK_READY || type < MSG_GLOBAL_REQUEST || type > MSG_CHANNEL_FAILURE)
         return type == MSG_EXT_INFO;
     return mux_message(link->mux, type, message);
 }

@@ -89,21 +89,6 @@ struct login *login_new(const struct login_start *start, login_fn *done, void *o
 
 /* ---- from the server */
 
-bool login_names(struct bytes list, const char *name)
-{
-    size_t len = strlen(name), at = 0;
-
-    while (at < list.len) {
-        const uint8_t *comma = memchr(list.data + at, ',', list.len - at);
-        size_t end = comma ? (size_t)(comma - list.data) : list.len;
-
-        if (end - at == len && memcmp(list.data + at, name, len) == 0)
-            return true;
-        at = end + 1;
-    }
-    return false;
-}
-
 /* RFC 8308 section 2.3; what is not known is ignored. A second one, before success, replaces it. */
 static void recv_ext_info(struct login *login, struct bytes message)
 {

@@ -6,20 +6,7 @@
 #define PARLEY_ENDPOINTS_UPSTREAM_LOGIN_H
 
 #include "endpoints/upstream/hop.h"
-
-enum { /* RFC 4250 section 4.1.2 */
-       MSG_SERVICE_REQUEST = 5,
-       MSG_SERVICE_ACCEPT = 6,
-       MSG_EXT_INFO = 7, /* RFC 8308 */
-       MSG_USERAUTH_REQUEST = 50,
-       MSG_USERAUTH_FAILURE = 51,
-       MSG_USERAUTH_SUCCESS = 52,
-       MSG_USERAUTH_BANNER = 53,
-       MSG_USERAUTH_PK_OK = 60,
-       MSG_USERAUTH_PASSWD_CHANGEREQ = 60,
-       MSG_USERAUTH_INFO_REQUEST = 60,
-       MSG_USERAUTH_INFO_RESPONSE = 61,
-};
+#include "transport/numbers.h"
 
 struct login;
 

@@ -5,6 +5,7 @@
 #include "endpoints/upstream/login_internal.h"
 
 #include "base/alloc.h"
+#include "base/words.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -147,7 +148,7 @@ static void recv_pk_ok(struct login *login, struct bytes message)
 
 static void agent_refused(struct login *login, struct bytes methods)
 {
-    if (login_names(methods, "publickey"))
+    if (list_has(methods, BYTES("publickey")))
         offer_next(login, methods);
     else
         login_denied(login, methods);

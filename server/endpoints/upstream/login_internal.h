@@ -6,9 +6,6 @@
 #include "endpoints/upstream/agent.h"
 #include "endpoints/upstream/login.h"
 
-#define DISCONNECT_PROTOCOL_ERROR       2
-#define DISCONNECT_NO_MORE_AUTH_METHODS 14
-
 enum login_state {
     LOGIN_SERVICE, /* SERVICE_REQUEST is sent */
     LOGIN_ASKED,   /* a USERAUTH_REQUEST is, or the answer to what it led to */
@@ -55,8 +52,6 @@ void login_set_how(struct login *login, const char *method, const char *what); /
 void login_put_request(const struct login *login, struct buf *out, const char *method);
 /* Sends it, zeroes it, and waits for the server. */
 void login_send(struct login *login, struct buf *message);
-/* Is the name on a comma-separated list (RFC 4251 section 5)? */
-bool login_names(struct bytes list, const char *name);
 
 /* ---- login_key.c: what is offered, a key or a certificate */
 

@@ -3,6 +3,7 @@
 #include "endpoints/upstream/login_internal.h"
 
 #include "base/alloc.h"
+#include "base/words.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,8 @@ static const char *rsa_algorithm(const struct login *login)
         return names[0];
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         char *certified = xasprintf("%s" CERTIFICATE_SUFFIX, names[i]);
-        bool known = login_names(list, names[i]) || login_names(list, certified);
+        bool known =
+            list_has(list, bytes_of_string(names[i])) || list_has(list, bytes_of_string(certified));
 
         free(certified);
         if (known)

@@ -5,6 +5,7 @@
 #include "endpoints/upstream/login_internal.h"
 
 #include "base/alloc.h"
+#include "base/words.h"
 
 #include <stdlib.h>
 
@@ -25,7 +26,7 @@ static void password_begin(struct login *login)
 
 static void password_refused(struct login *login, struct bytes methods)
 {
-    if (login_names(methods, "password") || !login_names(methods, "keyboard-interactive")) {
+    if (list_has(methods, BYTES("password")) || !list_has(methods, BYTES("keyboard-interactive"))) {
         login_denied(login, methods);
         return;
     }

@@ -6,28 +6,7 @@
 
 #include "base/reader.h"
 #include "endpoints/upstream/held.h"
-
-enum { /* RFC 4250 section 4.1.2 */
-       MSG_GLOBAL_REQUEST = 80,
-       MSG_REQUEST_SUCCESS = 81,
-       MSG_REQUEST_FAILURE = 82,
-       MSG_CHANNEL_OPEN = 90,
-       MSG_CHANNEL_OPEN_CONFIRMATION = 91,
-       MSG_CHANNEL_OPEN_FAILURE = 92,
-       MSG_CHANNEL_WINDOW_ADJUST = 93,
-       MSG_CHANNEL_DATA = 94,
-       MSG_CHANNEL_EXTENDED_DATA = 95,
-       MSG_CHANNEL_EOF = 96,
-       MSG_CHANNEL_CLOSE = 97,
-       MSG_CHANNEL_REQUEST = 98,
-       MSG_CHANNEL_SUCCESS = 99,
-       MSG_CHANNEL_FAILURE = 100,
-};
-
-enum { /* RFC 4254 section 5.1 */
-       OPEN_ADMINISTRATIVELY_PROHIBITED = 1,
-       OPEN_CONNECT_FAILED = 2,
-};
+#include "transport/numbers.h"
 
 #define PACKET_MAX_BYTES  (32u * 1024) /* of one message's data, either way */
 #define WINDOW_MAX_BYTES  (2u * 1024 * 1024)

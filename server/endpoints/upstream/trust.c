@@ -1,24 +1,12 @@
 #include "endpoints/upstream/trust.h"
 
 #include "base/alloc.h"
+#include "base/words.h"
 #include "endpoints/upstream/known_hosts.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-static bool list_has(const char *list, const char *name)
-{
-    size_t len = strlen(name);
-
-    for (const char *at = list; at != NULL; at = strchr(at, ',')) {
-        if (*at == ',')
-            at++;
-        if (strncmp(at, name, len) == 0 && (at[len] == ',' || at[len] == '\0'))
-            return true;
-    }
-    return false;
-}
 
 char *trust_algorithms(const struct hop *hop)
 {
@@ -28,7 +16,7 @@ char *trust_algorithms(const struct hop *hop)
     char *list = known_hosts_algorithms(buf_bytes(&hop->known_hosts), hop->host, hop->port);
 
     for (size_t i = 0; list != NULL && i < sizeof(others) / sizeof(others[0]); i++)
-        if (!list_has(list, others[i])) {
+        if (!list_has(bytes_of_string(list), bytes_of_string(others[i]))) {
             char *longer = xasprintf("%s,%s", list, others[i]);
 
             free(list);

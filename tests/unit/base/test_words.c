@@ -26,6 +26,21 @@ static void lines_end_in_a_newline_or_not(void **state)
     expect(line_take(&text), "");
 }
 
+static void a_list_has_its_items_only(void **state)
+{
+    struct bytes list = BYTES("publickey,password,,x");
+
+    (void)state;
+    assert_true(list_has(list, BYTES("publickey")));
+    assert_true(list_has(list, BYTES("x")));
+    assert_true(list_has(list, BYTES("")));
+    assert_false(list_has(list, BYTES("pass")));
+    assert_false(list_has(list, BYTES("passwords")));
+    assert_false(list_has(list, BYTES("password,")));
+    assert_false(list_has(list, BYTES("PASSWORD")));
+    assert_false(list_has(BYTES(""), BYTES("password")));
+}
+
 static void words_stand_between_blanks(void **state)
 {
     struct bytes line = BYTES(" \tone  two\t\tthree\r \t ");
@@ -102,6 +117,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lines_end_in_a_newline_or_not),
+        cmocka_unit_test(a_list_has_its_items_only),
         cmocka_unit_test(words_stand_between_blanks),
         cmocka_unit_test(lists_have_items),
         cmocka_unit_test(patterns_match_all_of_the_text),
